@@ -1,0 +1,144 @@
+"""The nouns of the library. Everything else is functions over these.
+
+Shapes in annotations: B batch, L length, V vocabulary without the mask, K selected positions, T steps. The mask is token
+id V; where rows have different lengths PAD is token id V + 1. Time runs from data (t = 0) to all masks (t = 1).
+"""
+
+import dataclasses
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Bool, Float, Int
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """alpha(t) = P(a token is visible at time t), decreasing from alpha(0) = 1 to alpha(1) = 0. All four are elementwise.
+
+    A multivariate schedule returns a trailing axis L (one schedule per position) or V (per token value).
+    """
+
+    def alpha(self, t: Float[Array, "*s"]) -> Float[Array, "*r"]:
+        """P(visible at t), accurate in relative terms near t = 1 where it vanishes."""
+        ...
+
+    def one_minus_alpha(self, t: Float[Array, "*s"]) -> Float[Array, "*r"]:
+        """P(masked at t), accurate in relative terms near t = 0: never computed as 1 - alpha."""
+        ...
+
+    def weight(self, t: Float[Array, "*s"]) -> Float[Array, "*r"]:
+        """-alpha'(t) / (1 - alpha(t)), the weight of the masked cross-entropy in the continuous-time bound."""
+        ...
+
+    def inverse(
+        self, alpha: Float[Array, "*s"], one_minus_alpha: Float[Array, "*s"] | None = None
+    ) -> Float[Array, "*r"]:
+        """The t with alpha(t) = alpha. Pass `one_minus_alpha` too where alpha is so near 1 that it has lost its digits."""
+        ...
+
+
+class Denoiser(Protocol):
+    """A model of the clean tokens given the visible ones: `denoiser(tokens, t, at=at) -> logits`.
+
+    tokens [B, L] hold ids 0..V-1 where visible and V where masked; t [B] is read by time-conditioned models only. The
+    logits are [B, L, V], or [B, K, V] at the positions `at` [B, K]: there is never a logit for the mask. A lookup table,
+    a closure over Flax parameters and an imported model all look like this to the library.
+    """
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B L"],
+        t: Float[Array, "B"] | None = None,
+        *,
+        at: Int[Array, "B K"] | None = None,
+    ) -> Float[Array, "B K V"]: ...
+
+
+class SplitDenoiser(Denoiser, Protocol):
+    """A denoiser that is features followed by a readout of each position by itself.
+
+    `self(tokens, t, at=at) == self.readout(self.features(tokens, t)[at])`. Losses use the two halves to compute logits
+    only where a token is scored.
+    """
+
+    def features(self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None = None) -> Float[Array, "B L D"]: ...
+
+    def readout(self, features: Float[Array, "*n D"]) -> Float[Array, "*n V"]: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Everything random in one estimate of a bound, made once and passed on; never drawn again from a seed.
+
+    The estimate of example b is `weights[b] * sum_i masks[b, i] * CE_i`, in nats per example. Two models scored on the
+    same Draws share all their noise; an enumerating audit replaces the Draws by every possible one.
+    """
+
+    ids: Int[Array, "B"]  # global index of the example that each row belongs to
+    t: Float[Array, "B"]  # time given to the denoiser
+    masks: Bool[Array, "B L"]  # True where the token is hidden and scored
+    weights: Float[Array, "B"]  # factor of the summed cross-entropy
+    groups: Int[Array, "B"]  # rows that are not independent share a group
+    law: str = dataclasses.field(default="", metadata=dict(static=True))  # name of the law that made them
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """A fixed buffer of tokens whose rows may grow and shrink. Beyond `lengths` the tokens are PAD (V + 1)."""
+
+    tokens: Int[Array, "B N"]
+    lengths: Int[Array, "B"]
+    overflow: Bool[Array, "B"]  # sticky: True once a row wanted more than N tokens
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What a sampler did. Slice k is the state after step k; row 0 of `tokens` is the start."""
+
+    tokens: Int[Array, "T1 B L"]  # T1 = T + 1 states
+    confidence: Float[Array, "T B L"]  # probability of the token written at this step, 0 where none was
+    operations: Int[Array, "T B L"]  # KEEP, UNMASK, REMASK, INSERT or DELETE
+
+
+KEEP, UNMASK, REMASK, INSERT, DELETE = range(5)
+
+
+class Planner(Protocol):
+    """Which positions change at a step. The sampling engine documents and drives it (`mdmjax.sampling.engine`)."""
+
+    steps: int
+
+    def init(self, key: Array, open_positions: Bool[Array, "L"]) -> Any:
+        """The plan of one row: everything random about *which* positions change *when*. Consumes the key."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean with its standard error. Every reported number that was measured on a sample is one."""
+
+    mean: float
+    standard_error: float
+    unit: str
+    draws: int  # number of independent units that the error bar rests on
+    estimator: str
+
+    def scaled(self, factor: float, unit: str) -> "Estimate":
+        """The same estimate in another unit, e.g. `scaled(1 / log(2), "bits/char")`."""
+        return dataclasses.replace(
+            self, mean=self.mean * factor, standard_error=self.standard_error * abs(factor), unit=unit
+        )
+
+    def interval(self, z: float = 1.959964) -> tuple[float, float]:
+        """The normal confidence interval, 95 % by default."""
+        return self.mean - z * self.standard_error, self.mean + z * self.standard_error
+
+    def __str__(self) -> str:
+        if not (math.isfinite(self.standard_error) and self.standard_error > 0):
+            return f"{self.mean:.4g} {self.unit}"
+        digits = min(9, max(0, 1 - math.floor(math.log10(self.standard_error))))
+        return f"{self.mean:.{digits}f} ± {self.standard_error:.{digits}f} {self.unit}"
