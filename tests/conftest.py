@@ -1,0 +1,43 @@
+"""Settings of every test. They must be made before JAX is first used, and before mdmjax is imported: the import hook of
+jaxtyping (pyproject.toml) checks only what is imported after it."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# By the environment, so that programs started by tests inherit them.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+TPU = importlib.util.find_spec("libtpu") is not None
+collect_ignore = [] if TPU else ["tpu"]  # compiled for TPU topologies by `make test-tpu`, in an environment of its own
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+if not TPU:  # where programs are compiled for a TPU they keep the precision that a run would have
+    jax.config.update("jax_default_matmul_precision", "highest")
+
+# Examples are the same in every run, so that a red test is red again; the first call compiles, so no deadline.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def x64():
+    """float64 inside the test: for oracles that hold to more digits than float32 has."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
