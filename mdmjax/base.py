@@ -6,10 +6,10 @@ id V; where rows have different lengths PAD is token id V + 1. Time runs from da
 
 import dataclasses
 import math
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 
 @runtime_checkable
@@ -38,6 +38,7 @@ class Schedule(Protocol):
         ...
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """A model of the clean tokens given the visible ones: `denoiser(tokens, t, at=at) -> logits`.
 
@@ -55,6 +56,7 @@ class Denoiser(Protocol):
     ) -> Float[Array, "B K V"]: ...
 
 
+@runtime_checkable
 class SplitDenoiser(Denoiser, Protocol):
     """A denoiser that is features followed by a readout of each position by itself.
 
@@ -97,23 +99,57 @@ class Canvas:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """What a sampler did. Slice k is the state after step k; row 0 of `tokens` is the start."""
+    """What a sampler did, a slice for each denoiser call: call c leads from tokens[c] to tokens[c + 1].
+
+    There are as many slices as the planner may need calls; a row that finished earlier stands still in the rest.
+    """
 
     tokens: Int[Array, "T1 B L"]  # T1 = T + 1 states
-    confidence: Float[Array, "T B L"]  # probability of the token written at this step, 0 where none was
+    confidence: Float[Array, "T B L"]  # probability of the token written by this call, 0 where none was
     operations: Int[Array, "T B L"]  # KEEP, UNMASK, REMASK, INSERT or DELETE
+    steps: Int[Array, "T B"]  # the planner's step that the call served, -1 where the row had finished
+    times: Float[Array, "T B"]  # t given to the denoiser
 
 
 KEEP, UNMASK, REMASK, INSERT, DELETE = range(5)
 
 
+class Turn(NamedTuple):
+    """A row's next denoiser call, as its planner wants it. A row without candidates has finished."""
+
+    step: Int[Array, ""]  # step of the planner; steps at which nothing changes are passed over without a call
+    t: Float[Array, ""]  # time given to the denoiser
+    candidates: Bool[Array, "L"]  # the positions that may change: only their logits are needed
+
+
+@runtime_checkable
 class Planner(Protocol):
-    """Which positions change at a step. The sampling engine documents and drives it (`mdmjax.sampling.engine`)."""
+    """Which positions change at each denoiser call: pure functions of one row, which `sampling.sample` maps over rows.
 
-    steps: int
+    A planner never draws token values. `State` is any pytree of the planner's own.
+    """
 
-    def init(self, key: Array, open_positions: Bool[Array, "L"]) -> Any:
-        """The plan of one row: everything random about *which* positions change *when*. Consumes the key."""
+    def calls(self, length: int) -> int:
+        """A bound on the denoiser calls of a row of that length. The engine stops there whatever the planner says."""
+        ...
+
+    def width(self, length: int) -> int:
+        """A bound on the candidates of one turn."""
+        ...
+
+    def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Any:
+        """The State of a row whose masked positions are `open`. All randomness of the planner is drawn here."""
+        ...
+
+    def turn(self, state: Any, open: Bool[Array, "L"]) -> Turn:
+        """The next call of a row whose masked positions are now `open`."""
+        ...
+
+    def choose(self, state: Any, turn: Turn, confidence: Float[Array, "L"]) -> tuple[Int[Array, "L"], Any]:
+        """(operation at each position, next State), given the probability of the token drawn at each candidate.
+
+        UNMASK writes the drawn token, REMASK the mask. Positions that are no candidates, or were given, stay.
+        """
         ...
 
 

@@ -1,0 +1,18 @@
+"""Sampling: one engine, planners that say which positions change, and the draw of token values."""
+
+from mdmjax.sampling.engine import Samples, jit_sampler, sample
+from mdmjax.sampling.planners import Ancestral, Confidence, FirstHitting, LeftToRight, RandomCount, visible_counts
+from mdmjax.sampling.tokens import TokenDraw
+
+__all__ = [
+    "Ancestral",
+    "Confidence",
+    "FirstHitting",
+    "LeftToRight",
+    "RandomCount",
+    "Samples",
+    "TokenDraw",
+    "jit_sampler",
+    "sample",
+    "visible_counts",
+]

@@ -1,0 +1,167 @@
+"""The sampling engine: one loop for every planner.
+
+A planner says, row by row, which positions may change at the next denoiser call and then which of them do; the token
+draw says which values they get; the engine does the rest, for all rows at once:
+
+    turn  ->  denoiser at the candidates  ->  token draw  ->  planner chooses  ->  write  ->  next turn
+
+Every call serves each unfinished row: steps at which a row does not change are passed over, row by row, so no call is
+spent on nothing and a batch needs as many calls as its slowest row needs alone. All randomness of a row comes from
+fold_in(key, its id), and that of a token also from the number of the call and the position. So a row sampled alone is
+the row of the batch, whatever the other rows, the devices, or the positions asked of the denoiser.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from mdmjax.base import KEEP, REMASK, UNMASK, Denoiser, Planner, Trace, Turn
+from mdmjax.process.draws import example_keys
+from mdmjax.sampling.tokens import TokenDraw
+
+
+class Samples(NamedTuple):
+    """The result of `sample`."""
+
+    tokens: Int[Array, "B L"]
+    calls: Int[Array, ""]  # denoiser calls made for this batch: the most that any row needed
+    row_calls: Int[Array, "B"]  # calls that served the row
+    trace: Trace | None
+
+
+class _Run(NamedTuple):
+    tokens: Int[Array, "B L"]
+    state: Any  # of the planner
+    turn: Turn
+    calls: Int[Array, "B"]
+
+
+def sample(
+    denoiser: Denoiser,
+    planner: Planner,
+    tokens: Int[Array, "B L"],
+    *,
+    vocab: int,
+    key: Key[Array, ""],
+    ids: Int[Array, "B"] | None = None,
+    draw: Callable = TokenDraw(),  # noqa: B008 (frozen)
+    capacity: int | None = None,
+    trace: bool = False,
+) -> Samples:
+    """Fills the masks of `tokens` (id V = `vocab`); whatever else stands there is a prompt and is never touched.
+
+    Consumes `key`. `ids` are the global indices of the rows, by default 0..B-1: under pmap or shard_map each device
+    must be given its own. `draw(key, logits [V]) -> (token, probability)`. The readout is asked at `capacity`
+    positions of each row (default: all that may change at once); a call with a row that has more candidates asks for
+    all positions, which changes the cost and not the result. A trace takes `planner.calls(L)` copies of the canvas.
+
+    Pure: works under jit, vmap, pmap and shard_map. Outside jit it is compiled anew at each call; see `jit_sampler`.
+    Raises ValueError for tokens that are neither a value, nor the mask, nor PAD (V + 1); under jit nobody looks.
+    """
+    _check(tokens, vocab, capacity)
+    tokens = jnp.asarray(tokens)
+    batch, length = tokens.shape
+    ids = jnp.arange(batch) if ids is None else ids
+    row_keys = example_keys(key, ids)
+    plan_keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys, 0)
+    given = tokens != vocab
+    width = planner.width(length)
+    capacity = width if capacity is None else min(capacity, width)
+
+    def advance(run: _Run):
+        drawn, confidence = _propose(denoiser, draw, run.tokens, run.turn, row_keys, run.calls, capacity, width)
+        candidates = run.turn.candidates
+        operations, state = jax.vmap(planner.choose)(run.state, run.turn, confidence)
+        operations = jnp.where(candidates & ~given, operations, KEEP).astype(tokens.dtype)
+        written = operations == UNMASK
+        after = jnp.where(written, drawn, jnp.where(operations == REMASK, vocab, run.tokens))
+        active = candidates.any(1)
+        turn = jax.vmap(planner.turn)(state, after == vocab)
+        turn = turn._replace(candidates=turn.candidates & active[:, None])  # a finished row stays so
+        seen = (after, jnp.where(written, confidence, 0), operations, jnp.where(active, run.turn.step, -1), run.turn.t)
+        return _Run(after, state, turn, run.calls + active), seen
+
+    state = jax.vmap(planner.init)(plan_keys, ~given)
+    run = _Run(tokens, state, jax.vmap(planner.turn)(state, ~given), jnp.zeros_like(ids))
+    limit = planner.calls(length)
+    if not trace:
+        run = jax.lax.while_loop(
+            lambda run: run.turn.candidates.any() & (run.calls.max(initial=0) < limit), lambda run: advance(run)[0], run
+        )
+        return Samples(run.tokens, run.calls.max(initial=0), run.calls, None)
+
+    def idle(run: _Run):
+        nothing = jnp.zeros_like(run.tokens, jnp.result_type(float))
+        return run, (run.tokens, nothing, jnp.full_like(run.tokens, KEEP), jnp.full_like(run.turn.step, -1), run.turn.t)
+
+    run, (states, confidence, operations, steps, times) = jax.lax.scan(
+        lambda run, _: jax.lax.cond(run.turn.candidates.any(), advance, idle, run), run, None, length=limit
+    )
+    states = jnp.concatenate([tokens[None], states])
+    record = Trace(states, confidence, operations, steps, times)
+    return Samples(run.tokens, run.calls.max(initial=0), run.calls, record)
+
+
+def jit_sampler(bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int, **choices) -> Callable[..., Samples]:
+    """`sample` compiled once: returns run(params, tokens, key, ids=None), which donates the canvas and checks the
+    tokens.
+
+    `bind(params)` is a denoiser (`Model.bind`); `choices` are further arguments of `sample`.
+    """
+
+    @jax.jit(donate_argnames="tokens")
+    def compiled(params, tokens, key, ids):
+        return sample(bind(params), planner, tokens, vocab=vocab, key=key, ids=ids, **choices)
+
+    def run(params, tokens: Int[Array, "B L"], key: Key[Array, ""], ids: Int[Array, "B"] | None = None) -> Samples:
+        _check(tokens, vocab)
+        return compiled(params, tokens, key, ids)
+
+    return run
+
+
+def _propose(denoiser, draw, tokens, turn: Turn, row_keys, calls, capacity: int, width: int):
+    """(token, probability) [B, L] drawn at each candidate, anything elsewhere. A key for each call and position."""
+    batch, length = tokens.shape
+    rows = jnp.arange(batch)[:, None]
+
+    def draw_at(positions, at):
+        uses = 1 + calls[:, None] * length + positions  # use 0 of a row's key is its plan
+        keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(row_keys, uses)
+        drawn, confidence = jax.vmap(jax.vmap(draw))(keys, denoiser(tokens, turn.t, at=at))
+        return drawn.astype(tokens.dtype), confidence.astype(jnp.result_type(float))
+
+    def everywhere():
+        return draw_at(jnp.broadcast_to(jnp.arange(length), tokens.shape), None)
+
+    def at_candidates():
+        found = jax.vmap(lambda c: jnp.nonzero(c, size=capacity, fill_value=length)[0])(turn.candidates)
+        values = draw_at(found, jnp.minimum(found, length - 1))
+        return tuple(jnp.zeros_like(tokens, v.dtype).at[rows, found].set(v, mode="drop") for v in values)
+
+    if capacity == length:
+        return everywhere()
+    if capacity == width:
+        return at_candidates()
+    return jax.lax.cond((turn.candidates.sum(1) > capacity).any(), everywhere, at_candidates)
+
+
+def _check(tokens, vocab: int, capacity: int | None = None):
+    if tokens.ndim != 2 or tokens.shape[1] < 1 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(f"tokens {tokens.dtype}{list(tokens.shape)}: must be integers [B, L] with L >= 1")
+    if capacity is not None and capacity < 1:
+        raise ValueError(f"capacity={capacity}: must be >= 1")
+    if isinstance(tokens, jax.core.Tracer) or not getattr(tokens, "is_fully_addressable", True):
+        return
+    host = np.asarray(tokens)
+    wrong = (host < 0) | (host > vocab + 1)
+    if wrong.any():
+        row, position = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"tokens[{row}, {position}] = {host[row, position]}: must be a value in 0..{vocab - 1}, the mask {vocab}, "
+            f"or padding {vocab + 1}"
+        )

@@ -1,0 +1,194 @@
+"""Planners: which positions are revealed at each denoiser call.
+
+Whether a position is revealed never depends on a coin tossed at each step. Each position draws once the moment at which
+it is revealed, its clock U ~ Uniform(0, 1): it is visible from the time at which alpha(t) reaches U. That is the same
+law as independent hazards 1 - (1 - alpha(t_{k+1})) / (1 - alpha(t_k)) at every step, and nothing is lost to rounding
+however many steps there are, because the clock is compared with alpha near t = 1 and with 1 - alpha near t = 0.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from mdmjax.base import KEEP, UNMASK, Schedule, Turn
+from mdmjax.process.schedules import Linear
+
+
+class Clocks(NamedTuple):
+    """U ~ Uniform(0, 1) by its distance from the nearer end, which keeps 24 significant bits: U = near, or 1 - near."""
+
+    near: Float[Array, "L"]  # in [0, 1/2]
+    early: Bool[Array, "L"]  # True: U = near, revealed near t = 1. False: 1 - U = near, revealed near t = 0
+
+
+def draw_clocks(key: Key[Array, ""], length: int) -> Clocks:
+    """One clock per position, resolved to 2^-65 near both ends. Consumes the key."""
+    side, high, low = jax.random.bits(key, (3, length), jnp.uint32)
+    dtype = jnp.result_type(float)
+    near = (high.astype(dtype) + low.astype(dtype) * 2.0**-32) * 2.0**-33
+    return Clocks(near, side % 2 == 0)
+
+
+def _rank(score: Float[Array, "L"], open: Bool[Array, "L"]) -> Int[Array, "L"]:
+    """Rank of each open position by ascending score (ties: the leftmost first, NaN last); closed positions come
+    after.
+    """
+    return jnp.argsort(jnp.lexsort((score, ~open)))
+
+
+def _random_rank(clocks: Clocks, open: Bool[Array, "L"]) -> Int[Array, "L"]:
+    """Rank of each open position in the order of the clocks: a uniform permutation."""
+    return _rank(jnp.where(clocks.early, -1 / clocks.near, 1 / clocks.near), open)
+
+
+class Plan(NamedTuple):
+    """State of a planner that knows everything beforehand: when each position is revealed."""
+
+    step: Int[Array, "L"]
+    t: Float[Array, "L"]  # time given to the denoiser at that step
+
+
+class _Planned:
+    """Turns of a planner whose state is a `Plan`: the next step is the earliest of any open position."""
+
+    def turn(self, state: Plan, open: Bool[Array, "L"]) -> Turn:
+        first = jnp.argmin(jnp.where(open, state.step, jnp.iinfo(state.step.dtype).max))
+        return Turn(state.step[first], state.t[first], open & (state.step == state.step[first]))
+
+    def choose(self, state: Plan, turn: Turn, confidence: Float[Array, "L"]) -> tuple[Int[Array, "L"], Plan]:
+        return jnp.where(turn.candidates, UNMASK, KEEP), state
+
+
+class _OneByOne:
+    """As many calls as there are masks, one position each."""
+
+    def calls(self, length: int) -> int:
+        return length
+
+    def width(self, length: int) -> int:
+        return 1
+
+
+class _OnGrid:
+    """At most T calls, any number of positions each. A step at which a row has nothing to reveal costs it no call."""
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"{type(self).__name__}(steps={self.steps}): steps must be >= 1")
+
+    def calls(self, length: int) -> int:
+        return min(self.steps, length)
+
+    def width(self, length: int) -> int:
+        return length
+
+
+@dataclasses.dataclass(frozen=True)
+class Ancestral(_OnGrid, _Planned):
+    """The reverse chain of T steps: step k reveals each mask with probability (A_{k+1} - A_k) / (1 - A_k).
+
+    A_k = alpha(t_k), t_k = 1 - k/T. Exact for the T-step chain (MDLM, arXiv 2406.07524; MD4, arXiv 2406.04329,
+    algorithm 2); its law tends to that of `FirstHitting` as T grows, with an error O(1/T).
+    """
+
+    schedule: Schedule
+    steps: int
+
+    def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Plan:
+        clocks = draw_clocks(key, open.shape[0])
+        step = reveal_steps(self.schedule, self.steps, clocks)
+        return Plan(step, (self.steps - step) / self.steps)
+
+
+def reveal_steps(schedule: Schedule, steps: int, clocks: Clocks) -> Int[Array, "L"]:
+    """The k in 0..steps-1 with A_k < U <= A_{k+1}, by alpha where U < 1/2 and by 1 - alpha where not."""
+    inner = jnp.asarray(np.arange(steps - 1, 0, -1) / steps, clocks.near.dtype)  # t_1 .. t_{T-1}
+    by_visible = jnp.searchsorted(schedule.alpha(inner), clocks.near)
+    by_hidden = jnp.searchsorted(-schedule.one_minus_alpha(inner), -clocks.near)
+    return jnp.where(clocks.early, by_visible, by_hidden)
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstHitting(_OneByOne, _Planned):
+    """One position a call, in the order of the clocks and at their times: exact for the continuous-time process.
+
+    The first-hitting sampler of Zheng et al., arXiv 2409.02908. A row needs as many calls as it has masks. The
+    schedule sets only the times given to a time-conditioned denoiser, inverse(U): the order is uniform whatever it is.
+    """
+
+    schedule: Schedule = Linear()
+
+    def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Plan:
+        clocks = draw_clocks(key, open.shape[0])
+        far = 1 - clocks.near
+        visible, hidden = jnp.where(clocks.early, clocks.near, far), jnp.where(clocks.early, far, clocks.near)
+        return Plan(_random_rank(clocks, open), self.schedule.inverse(visible, hidden))
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftToRight(_OneByOne, _Planned):
+    """One position a call, from the left: autoregressive sampling where the denoiser at i reads only tokens before i.
+
+    The schedule sets only the times given to a time-conditioned denoiser: those at which the expected share of masks is
+    the actual one.
+    """
+
+    schedule: Schedule = Linear()
+
+    def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Plan:
+        rank = jnp.cumsum(open) - 1
+        visible = jnp.maximum(rank, 0) / jnp.maximum(open.sum(), 1)
+        return Plan(rank, self.schedule.inverse(visible, 1 - visible))
+
+
+def visible_counts(schedule: Schedule, steps: int, total: int | Int[Array, ""]) -> Int[Array, "T1"]:
+    """K_k = round(n A_k) for k = 0..T, halves to even, with K_0 = 0 and K_T = n: step k reveals K_{k+1} - K_k of n.
+
+    A_k = alpha(1 - k/T): the counts of LLaDA (arXiv 2502.09992) for any schedule. A step may reveal none.
+    """
+    inner = jnp.asarray(np.arange(steps - 1, 0, -1) / steps, jnp.result_type(float))
+    counts = jnp.round(total * schedule.alpha(inner)).astype(jnp.int32)
+    return jnp.concatenate([jnp.zeros(1, jnp.int32), counts, jnp.full(1, total, jnp.int32)])
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomCount(_OnGrid, _Planned):
+    """Reveals K_{k+1} - K_k positions at step k, chosen at random (`visible_counts`)."""
+
+    schedule: Schedule
+    steps: int
+
+    def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Plan:
+        counts = visible_counts(self.schedule, self.steps, open.sum())
+        rank = _random_rank(draw_clocks(key, open.shape[0]), open)
+        step = jnp.searchsorted(counts[1:], rank, side="right")
+        return Plan(step, (self.steps - step) / self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidence(_OnGrid):
+    """Reveals K_{k+1} - K_k positions at step k (`visible_counts`), those whose drawn tokens are most probable.
+
+    MaskGIT, arXiv 2202.04200, without its annealed noise. The probability is the model's own (`TokenDraw`); ties go to
+    the left. A heuristic: its law is not the model's.
+    """
+
+    schedule: Schedule
+    steps: int
+
+    def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Int[Array, "T1"]:
+        return visible_counts(self.schedule, self.steps, open.sum())
+
+    def turn(self, state: Int[Array, "T1"], open: Bool[Array, "L"]) -> Turn:
+        revealed = state[-1] - open.sum()
+        step = jnp.clip(jnp.searchsorted(state, revealed, side="right") - 1, 0, self.steps - 1)
+        return Turn(step, (self.steps - step) / self.steps, open)
+
+    def choose(self, state: Int[Array, "T1"], turn: Turn, confidence: Float[Array, "L"]) -> tuple[Int[Array, "L"], Any]:
+        wanted = state[turn.step + 1] - state[turn.step]
+        chosen = _rank(-confidence, turn.candidates) < wanted
+        return jnp.where(chosen, UNMASK, KEEP), state

@@ -1,0 +1,232 @@
+"""The engine: transformations and devices, times, capacity, other planners than ours, donation, bad input."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mdmjax.analysis.tables import random_table, table_denoiser
+from mdmjax.base import REMASK, UNMASK, Planner, Turn
+from mdmjax.process import Cosine, Linear, SineSquared
+from mdmjax.sampling import Ancestral, Confidence, FirstHitting, LeftToRight, TokenDraw, jit_sampler, sample
+
+V, L, B = 3, 4, 8
+TABLE = random_table(jax.random.key(0), L, V, scale=2.0)
+DENOISER = table_denoiser(TABLE)
+TOKENS = jnp.full((B, L), V).at[1, 1:3].set(1).at[2].set(0)
+KEY = jax.random.key(1)
+IDS = jnp.arange(B)
+PLANNERS = [FirstHitting(), Ancestral(SineSquared(), 3), Confidence(Linear(), 3)]
+
+
+@functools.cache
+def expected(planner):
+    return np.asarray(jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY).tokens)())
+
+
+@pytest.mark.parametrize("planner, trace", [(PLANNERS[1], False), (PLANNERS[2], True)])
+def test_shard_map_over_rows(planner, trace):
+    """Each device stops when its own rows are finished; the tokens are those of one device."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+
+    def shard(tokens, ids):
+        out = sample(DENOISER, planner, tokens, vocab=V, key=KEY, ids=ids, capacity=2, trace=trace)
+        return out.tokens, out.calls[None]
+
+    rows = P("data")
+    tokens, calls = jax.jit(jax.shard_map(shard, mesh=mesh, in_specs=rows, out_specs=rows))(TOKENS, IDS)
+    np.testing.assert_array_equal(tokens, expected(planner))
+    assert calls.shape == (4,)
+
+
+def test_jit_over_sharded_rows_and_pmap():
+    planner = Ancestral(SineSquared(), 3)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    spread = jax.device_put(TOKENS, NamedSharding(mesh, P("data")))
+    out = jax.jit(lambda tokens: sample(DENOISER, planner, tokens, vocab=V, key=KEY).tokens)(spread)
+    np.testing.assert_array_equal(out, expected(planner))
+    each = jax.pmap(lambda tokens, ids: sample(DENOISER, planner, tokens, vocab=V, key=KEY, ids=ids).tokens)
+    np.testing.assert_array_equal(each(TOKENS.reshape(2, 4, L), IDS.reshape(2, 4)).reshape(B, L), expected(planner))
+
+
+def test_vmap_over_keys():
+    keys = jax.random.split(KEY, 3)
+    planner = Ancestral(SineSquared(), 3)
+    run = jax.jit(lambda key: sample(DENOISER, planner, TOKENS, vocab=V, key=key).tokens)
+    together = jax.jit(jax.vmap(run))(keys)
+    np.testing.assert_array_equal(together, jnp.stack([run(key) for key in keys]))
+
+
+def test_float64(x64):
+    table = np.asarray(TABLE, np.float64)
+    out = jax.jit(lambda: sample(table_denoiser(table), FirstHitting(), TOKENS, vocab=V, key=KEY, trace=True))()
+    assert out.trace.confidence.dtype == out.trace.times.dtype == jnp.float64
+    assert not (out.tokens == V).any()
+
+
+def test_tokens_keep_their_dtype():
+    small = TOKENS.astype(jnp.int8)
+    out = jax.jit(lambda: sample(DENOISER, FirstHitting(), small, vocab=V, key=KEY, trace=True))()
+    assert out.tokens.dtype == out.trace.tokens.dtype == jnp.int8
+    np.testing.assert_array_equal(out.tokens, expected(FirstHitting()))
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_capacity_changes_nothing(capacity):
+    """Asked at one of 4 positions, nearly all calls fall back to asking all; at 3 of 4, the first call only."""
+    planner = PLANNERS[2]
+    out = jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY, capacity=capacity).tokens)()
+    np.testing.assert_array_equal(out, expected(planner))
+
+
+def test_positions_asked():
+    """One position a row for one-by-one planners; with a capacity, a branch for that many and one for all."""
+    asked = []
+
+    def watched(tokens, t=None, *, at=None):
+        asked.append(None if at is None else at.shape)
+        return DENOISER(tokens, t, at=at)
+
+    for planner, capacity in [(FirstHitting(), None), (LeftToRight(), None), (PLANNERS[1], None), (PLANNERS[1], 2)]:
+        jax.eval_shape(lambda p=planner, c=capacity: sample(watched, p, TOKENS, vocab=V, key=KEY, capacity=c))
+    assert set(asked[:1]) == {(B, 1)}
+    assert set(asked) == {(B, 1), (B, 2), None}
+    assert asked.index(None) > asked.index((B, 1))
+
+
+@pytest.mark.parametrize(
+    "planner, time",
+    [
+        (Ancestral(Linear(), 8), lambda step: 1 - step / 8),
+        (Confidence(SineSquared(), 8), lambda step: 1 - step / 8),
+        (LeftToRight(), lambda step: 1 - step / L),
+        (LeftToRight(Cosine()), lambda step: np.arcsin(1 - step / L) / (np.pi / 2)),
+        (FirstHitting(), None),
+    ],
+    ids=lambda p: type(p).__name__ if dataclasses.is_dataclass(p) else "",
+)
+def test_time_given_to_the_denoiser(planner, time):
+    """A denoiser that writes its time: the token at each position is round(1000 t) of the call that wrote it."""
+    vocab = 1001
+
+    def clock(tokens, t=None, *, at=None):
+        rows = jax.nn.one_hot(jnp.round(1000 * t).astype(int), vocab)[:, None, :]
+        return jnp.broadcast_to(rows, (*(tokens if at is None else at).shape, vocab))
+
+    tokens = jnp.full((B, L), vocab)
+    out = jax.jit(lambda: sample(clock, planner, tokens, vocab=vocab, key=KEY, draw=TokenDraw(0.0), trace=True))()
+    written = np.asarray(out.trace.operations == UNMASK)
+    times, steps = (
+        np.broadcast_to(np.asarray(x)[:, :, None], written.shape) for x in (out.trace.times, out.trace.steps)
+    )
+    np.testing.assert_array_equal(np.asarray(out.trace.tokens[1:])[written], np.round(1000 * times[written]))
+    if time is not None:
+        np.testing.assert_allclose(times[written], time(steps[written]), atol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewrite:
+    """Writes all masks, then `rounds` times takes back the least confident half and writes it anew: a remasking planner
+    with a state, as outside of the library."""
+
+    rounds: int
+
+    def calls(self, length: int) -> int:
+        return 1 + 2 * self.rounds
+
+    def width(self, length: int) -> int:
+        return length
+
+    def init(self, key, open) -> Any:
+        return open, jnp.zeros(open.shape), 0
+
+    def turn(self, state, open) -> Turn:
+        free, _, step = state
+        return Turn(jnp.asarray(step), jnp.asarray(0.5), free & (step < self.calls(0)))
+
+    def choose(self, state, turn, confidence):
+        free, written_with, step = state
+        doubted = free & (jnp.argsort(jnp.argsort(jnp.where(free, written_with, 2))) < free.sum() // 2)
+        masked = jnp.where(step == 0, free, doubted)
+        writes = step % 2 == 0
+        return jnp.where(masked, jnp.where(writes, UNMASK, REMASK), 0), (
+            free,
+            jnp.where(masked & writes, confidence, written_with),
+            step + 1,
+        )
+
+
+def test_a_planner_that_remasks():
+    """The engine serves it as it is: masks come back, prompts stay, each row ends by itself and without masks."""
+    out = jax.jit(lambda: sample(DENOISER, Rewrite(2), TOKENS, vocab=V, key=KEY, trace=True))()
+    operations = np.asarray(out.trace.operations)
+    assert out.row_calls.tolist() == [5, 5, 0, 5, 5, 5, 5, 5] and not (out.tokens == V).any()
+    assert (operations == REMASK).any(2).sum(0).tolist() == [2, 2, 0, 2, 2, 2, 2, 2]
+    assert (operations == REMASK).sum(2).max() == L // 2
+    np.testing.assert_array_equal(np.asarray(out.trace.tokens[1:] == V)[operations == REMASK], True)
+    given = np.asarray(TOKENS != V)
+    np.testing.assert_array_equal(np.asarray(out.tokens)[given], np.asarray(TOKENS)[given])
+    plain = jax.jit(lambda: sample(DENOISER, Rewrite(2), TOKENS, vocab=V, key=KEY))()
+    np.testing.assert_array_equal(plain.tokens, out.tokens)
+    assert isinstance(Rewrite(2), Planner)
+
+
+class Endless(Rewrite):
+    """Never finishes, and would touch everything."""
+
+    def turn(self, state, open) -> Turn:
+        return Turn(jnp.asarray(state[2]), jnp.asarray(0.5), jnp.ones_like(open))
+
+    def choose(self, state, turn, confidence):
+        return jnp.full(confidence.shape, UNMASK), (*state[:2], state[2] + 1)
+
+
+@pytest.mark.parametrize("trace", [False, True])
+def test_a_planner_that_never_halts_is_stopped_and_prompts_are_safe(trace):
+    out = jax.jit(lambda: sample(DENOISER, Endless(1), TOKENS, vocab=V, key=KEY, trace=trace))()
+    assert int(out.calls) == 3
+    given = np.asarray(TOKENS != V)
+    np.testing.assert_array_equal(np.asarray(out.tokens)[given], np.asarray(TOKENS)[given])
+
+
+def test_an_empty_batch():
+    out = sample(DENOISER, FirstHitting(), TOKENS[:0], vocab=V, key=KEY)
+    assert out.tokens.shape == (0, L) and int(out.calls) == 0
+
+
+def test_jit_sampler_compiles_once_and_donates_the_canvas():
+    traced = []
+
+    def bind(table):
+        traced.append(1)
+        return table_denoiser(table)
+
+    run = jit_sampler(bind, FirstHitting(), vocab=V, trace=True)
+    canvas = TOKENS.copy()
+    out = run(TABLE, canvas, KEY)
+    assert canvas.is_deleted()
+    np.testing.assert_array_equal(out.tokens, expected(FirstHitting()))
+    assert out.trace is not None
+    run(2 * TABLE, TOKENS.copy(), jax.random.key(5))
+    assert len(traced) == 1
+    with pytest.raises(ValueError, match=r"tokens\[3, 2\] = 5: must be a value in 0..2, the mask 3, or padding 4"):
+        run(TABLE, TOKENS.at[3, 2].set(5), KEY)
+
+
+@pytest.mark.parametrize(
+    "tokens, options, message",
+    [
+        (TOKENS.at[0, 1].set(-1), {}, r"tokens\[0, 1\] = -1: must be a value in 0..2, the mask 3, or padding 4"),
+        (TOKENS[:, :0], {}, r"tokens int32\[8, 0\]: must be integers \[B, L\] with L >= 1"),
+        (TOKENS, {"capacity": 0}, r"capacity=0: must be >= 1"),
+    ],
+)
+def test_bad_input(tokens, options, message):
+    with pytest.raises(ValueError, match=message):
+        sample(DENOISER, FirstHitting(), tokens, vocab=V, key=KEY, **options)

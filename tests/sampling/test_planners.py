@@ -1,0 +1,158 @@
+"""Planners by themselves: clocks, reveal steps at thousands of steps in float32, orders, times, counts."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mdmjax.base import Planner
+from mdmjax.process import Cosine, Geometric, Linear, Polynomial, SineSquared
+from mdmjax.sampling.planners import (
+    Ancestral,
+    Clocks,
+    Confidence,
+    FirstHitting,
+    LeftToRight,
+    RandomCount,
+    draw_clocks,
+    reveal_steps,
+    visible_counts,
+)
+
+P_MIN = 1e-4  # for statistical tests, with fixed keys
+T = 4096
+SCHEDULES = [Linear(), Cosine(), SineSquared(), Polynomial(3.0), Geometric()]
+
+
+def name(schedule):
+    return type(schedule).__name__
+
+
+def grid(schedule, steps):
+    """A_k and 1 - A_k for k = 0..T in float64."""
+    with jax.enable_x64(True):
+        t = jnp.asarray(np.arange(steps, -1, -1) / steps)
+        return np.asarray(schedule.alpha(t)), np.asarray(schedule.one_minus_alpha(t))
+
+
+@functools.partial(jax.jit, static_argnames=("n",))
+def clocks(key, n):
+    return draw_clocks(key, n)
+
+
+def test_clocks_are_uniform_down_to_their_ends():
+    """Sides are fair, and each octave (2^-j-2, 2^-j-1] of the distance from an end has its share."""
+    near, early = (np.asarray(x) for x in clocks(jax.random.key(0), 2**20))
+    assert near.dtype == np.float32 and near.max() <= 0.5
+    assert stats.binomtest(int(early.sum()), early.size, 0.5).pvalue > P_MIN
+    assert stats.kstest(2 * near, "uniform").pvalue > P_MIN
+    for side in (early, ~early):
+        octave = np.minimum(-np.ceil(np.log2(near[side])).astype(int) - 1, 16)
+        share = np.append(0.5 ** np.arange(1, 17), 0.5**16)
+        assert stats.chisquare(np.bincount(octave, minlength=17), share * side.sum()).pvalue > P_MIN
+
+
+def test_clocks_have_24_bits_near_their_ends():
+    """No two of the clocks below 2^-11 are equal; a float32 uniform has 2^12 values there, so some of its are."""
+    near, _ = clocks(jax.random.key(1), 2**20)
+    small = np.asarray(near)[np.asarray(near) < 2.0**-11]
+    assert len(small) > 900 and len(np.unique(small)) == len(small)
+    u = np.asarray(jax.random.uniform(jax.random.key(1), (2**20,)))
+    coarse = u[u < 2.0**-11]
+    assert len(np.unique(coarse)) < 0.99 * len(coarse)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+def test_reveal_time_histogram(schedule):
+    """Reveal steps of 2^19 positions, counted over all T = 4096 steps, against A_{k+1} - A_k (small cells joined)."""
+    drawn = clocks(jax.random.key(2), 2**19)
+    steps = np.asarray(jax.jit(lambda c: reveal_steps(schedule, T, c))(drawn))
+    visible, hidden = grid(schedule, T)
+    expected = np.where(visible[1:] < 0.5, np.diff(visible), -np.diff(hidden)) * steps.size
+    cell = np.cumsum(expected) // 5  # consecutive steps share a cell until it expects about 5
+    _, cell = np.unique(cell, return_inverse=True)
+    observed = np.bincount(cell[steps], minlength=cell.max() + 1)
+    assert len(observed) > 1000
+    assert stats.chisquare(observed, np.bincount(cell, expected)).pvalue > P_MIN
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+def test_every_boundary_between_steps_is_exact_in_float32(schedule):
+    """Clocks beside each A_k, at 1 % of the smaller adjacent hazard, fall on its right side.
+
+    So no hazard is lost at either end, where float32 values of alpha alone would give hazards of 0 or twice their size.
+    """
+    visible, hidden = grid(schedule, T)
+    gaps = np.where(visible[1:] < 0.5, np.diff(visible), -np.diff(hidden))
+    margin = 0.01 * np.minimum(gaps[1:], gaps[:-1])
+    early = visible[1:-1] < 0.5
+    near = np.where(early, visible[1:-1], hidden[1:-1])
+    outwards = np.where(early, -margin, margin)  # towards an earlier reveal
+    k = np.arange(1, T)
+    resolved = margin > 4 * np.spacing(near.astype(np.float32))  # where float32 can hold such a clock at all
+    assert resolved.mean() > 0.9
+    find = jax.jit(lambda near: reveal_steps(schedule, T, Clocks(near, jnp.asarray(early))))
+    before = np.asarray(find(jnp.asarray(near + outwards, jnp.float32)))
+    after = np.asarray(find(jnp.asarray(near - outwards, jnp.float32)))
+    np.testing.assert_array_equal(before[resolved], (k - 1)[resolved])
+    np.testing.assert_array_equal(after[resolved], k[resolved])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 100_000])
+def test_ends_of_the_clock(steps):
+    """U = 0 is revealed at the first step and U = 1 at the last: no clock is left over."""
+    ends = Clocks(jnp.zeros(2), jnp.array([True, False]))
+    assert reveal_steps(SineSquared(), steps, ends).tolist() == [0, steps - 1]
+
+
+def plans(planner, n, open=(True, True, True)):
+    keys = jax.random.split(jax.random.key(3), n)
+    return jax.jit(jax.vmap(planner.init, (0, None)))(keys, jnp.array(open))
+
+
+def test_first_hitting_order_is_uniform_and_times_fit_it():
+    plan = plans(FirstHitting(Cosine()), 60_000)
+    orders = {order: i for i, order in enumerate(itertools.permutations(range(3)))}
+    counts = np.bincount([orders[tuple(s)] for s in plan.step.tolist()], minlength=6)
+    assert stats.chisquare(counts).pvalue > P_MIN
+    with jax.enable_x64(True):
+        assert stats.kstest(Cosine().alpha(jnp.asarray(np.ravel(plan.t), jnp.float64)), "uniform").pvalue > P_MIN
+    by_step = jnp.take_along_axis(plan.t, jnp.argsort(plan.step), axis=1)
+    assert bool((jnp.diff(by_step) <= 0).all())
+
+
+def test_plans_of_prompted_rows_count_open_positions_only():
+    plan = plans(FirstHitting(), 100, (True, False, True))
+    assert set(map(tuple, plan.step[:, jnp.array([0, 2])].tolist())) == {(0, 1), (1, 0)}
+    plan = plans(LeftToRight(), 1, (False, True, True))
+    assert plan.step[0, 1:].tolist() == [0, 1]
+    np.testing.assert_allclose(plan.t[0, 1:], [1, 0.5])
+
+
+def test_counts_of_the_energy_specification():
+    """n = 256 in T = 8 steps (arXiv 2509.13866, the members (1/2, 1/2) and (1, 1)), and the zero-count steps at T =
+    n.
+    """
+    assert np.diff(visible_counts(Linear(), 8, 256)).tolist() == [32] * 8
+    assert np.diff(visible_counts(SineSquared(), 8, 256)).tolist() == [10, 27, 42, 49, 49, 42, 27, 10]
+    assert (np.diff(visible_counts(Linear(), 256, 256)) == 0).sum() == 0
+    assert (np.diff(visible_counts(SineSquared(), 256, 256)) == 0).sum() == 54
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
+@pytest.mark.parametrize("total, steps", [(0, 3), (1, 1), (5, 3), (256, 1000)])
+def test_counts_add_up(schedule, total, steps):
+    counts = np.asarray(visible_counts(schedule, steps, total))
+    assert counts[0] == 0 and counts[-1] == total and len(counts) == steps + 1
+    assert (np.diff(counts) >= 0).all()
+
+
+@pytest.mark.parametrize("planner", [Ancestral, RandomCount, Confidence])
+def test_steps_below_one_are_refused(planner):
+    with pytest.raises(ValueError, match=rf"{planner.__name__}\(steps=0\): steps must be >= 1"):
+        planner(Linear(), 0)
+    assert isinstance(planner(Linear(), 1), Planner)
