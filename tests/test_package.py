@@ -1,4 +1,4 @@
-"""The rules of the house: what may import what, what an import does, that notebooks run and that code explains itself."""
+"""The rules of the house: what may import what, what an import does, that notebooks run and code explains itself."""
 
 import ast
 import configparser

@@ -1,0 +1,20 @@
+"""`report.json`, and self-contained pages of a run and of a sampler's trace."""
+
+from mdmjax.reports.environment import environment
+from mdmjax.reports.html import report_html
+from mdmjax.reports.report import Curve, Report, Sample, plain, read_report, to_json, write_atomic, write_report
+from mdmjax.reports.trace import trace_html
+
+__all__ = [
+    "Curve",
+    "Report",
+    "Sample",
+    "environment",
+    "plain",
+    "read_report",
+    "report_html",
+    "to_json",
+    "trace_html",
+    "write_atomic",
+    "write_report",
+]

@@ -1,0 +1,143 @@
+import json
+import math
+import subprocess
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdmjax.base import Estimate
+from mdmjax.reports import Curve, Report, Sample, environment, plain, read_report, to_json, write_atomic, write_report
+from mdmjax.reports import report as report_module
+
+BOUND = Estimate(2.613, 0.011, "bits/char", 512, "exact-count bound")
+
+
+def report(**fields):
+    return Report(**{"title": "t", "config": {}, "seed": 0, "wall_seconds": 1.0, "metrics": {}} | fields)
+
+
+def forbid(constant):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    original = report(
+        config={"model": {"width": 8}, "betas": [0.9, 0.99], "name": None, "quick": True},
+        metrics={"bound": BOUND, "speed": Estimate(1e4, math.inf, "tokens/s", 1, "one window")},
+        baselines={"order-1": Estimate(3.2, 0.0, "bits/char", 7, "n-gram")},
+        facts={"parameters": 10**12, "data": {"sha256": "ab"}},
+        curves={"loss": Curve([0, 1], [3.0, 2.0], [0.1, 0.2], "nats/token", "both", "step"), "empty": Curve([], [])},
+        samples=[Sample([("given ", True), ("é\n<b>\u2028", False)], "a"), Sample([("NaN", False)])],
+        summary="s",
+        command="c",
+    )
+    page = write_report(tmp_path / "new" / "folder", original)
+    assert page.name == "report.html" and page.exists()
+    text = (page.parent / "report.json").read_text()
+    json.loads(text, parse_constant=forbid)
+    assert to_json(read_report(page.parent)) == text  # through the folder,
+    assert to_json(read_report(page.parent / "report.json")) == text  # or the file
+    back = read_report(page.parent)
+    assert back.metrics == original.metrics and back.baselines == original.baselines
+    assert back.config == original.config and back.facts == original.facts and back.curves["loss"].y == [3.0, 2.0]
+    assert [s.text for s in back.samples] == ["given é\n<b>\u2028", "NaN"]
+
+
+def test_numbers_that_json_lacks_survive(tmp_path):
+    odd = report(
+        metrics={"m": Estimate(math.nan, math.inf, "u", 0, "e")}, curves={"c": Curve([0, 1], [math.nan, -math.inf])}
+    )
+    path = write_atomic(tmp_path / "report.json", to_json(odd))
+    json.loads(path.read_text(), parse_constant=forbid)
+    back = read_report(tmp_path)
+    assert math.isnan(back.metrics["m"].mean) and back.metrics["m"].standard_error == math.inf
+    assert math.isnan(back.curves["c"].y[0]) and back.curves["c"].y[1] == -math.inf
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8"))
+TREES = st.recursive(LEAVES, lambda t: st.lists(t) | st.dictionaries(st.text(st.characters(codec="utf-8")), t))
+
+
+@given(TREES)
+def test_json_is_strict_and_loses_nothing(tree):
+    assert json.loads(to_json(tree), parse_constant=forbid) == plain(tree)
+
+
+def test_plain_takes_what_configs_and_arrays_hold(tmp_path):
+    value = {
+        "array": jnp.arange(3),
+        "scalar": np.float32(0.5),
+        "tuple": (1, 2),
+        "path": tmp_path,
+        "function": math.sqrt,
+        "type": dict,
+        "estimate": BOUND,
+        "set": {"b", "a"},
+        3: "number as key",
+    }
+    assert plain(value) == {
+        "array": [0, 1, 2],
+        "scalar": 0.5,
+        "tuple": [1, 2],
+        "path": str(tmp_path),
+        "function": "sqrt",
+        "type": "dict",
+        "estimate": {
+            "mean": 2.613,
+            "standard_error": 0.011,
+            "unit": "bits/char",
+            "draws": 512,
+            "estimator": BOUND.estimator,
+        },
+        "set": ["a", "b"],
+        "3": "number as key",
+    }
+
+
+def test_a_metric_without_an_error_bar_is_refused():
+    with pytest.raises(ValueError, match="'bound' is float 2.6: give an Estimate"):
+        report(metrics={"bound": 2.6})
+
+
+def test_unreadable_reports_say_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no report at .*: give the workdir of a finished run"):
+        read_report(tmp_path)
+    for text in ("", "{", "[]", "{}", '{"metrics": {"m": 3}}'):
+        (tmp_path / "report.json").write_text(text)
+        with pytest.raises(ValueError, match="is not a report"):
+            read_report(tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write_atomic(tmp_path / "report.json", "old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report_module.os, "fsync", full)
+    with pytest.raises(OSError):
+        write_atomic(path, "new")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["report.json"]
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.booleans())))
+def test_sample_joins_tokens_of_a_kind(tokens):
+    sample = Sample.from_tokens([text for text, _ in tokens], [is_given for _, is_given in tokens])
+    assert sample.text == "".join(text for text, _ in tokens)
+    kinds = [is_given for _, is_given in sample.pieces]
+    assert all(a != b for a, b in zip(kinds, kinds[1:], strict=False))
+    spread = [is_given for text, is_given in sample.pieces for _ in text]
+    assert spread == [is_given for text, is_given in tokens for _ in text]
+
+
+def test_environment_names_the_circumstances(root):
+    env = environment()
+    assert env["devices"]["platform"] == "cpu" and env["devices"]["count"] == 8
+    assert {"jax", "numpy", "flax"} <= env["packages"].keys()
+    assert env["machine"]["cores"] >= 1 and env["machine"]["cpu"]
+    head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert env["commit"] in (head.stdout.strip(), None) and env["dirty"] in (True, False, None)
+    json.dumps(env)
