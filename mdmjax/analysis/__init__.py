@@ -1,0 +1,1 @@
+"""Exact statements about a process: small problems by enumeration."""

@@ -1,0 +1,7 @@
+"""What training minimises."""
+
+from mdmjax.objectives.bounds import Terms, autoregressive, negative_elbo
+from mdmjax.objectives.readout import Packed, dense
+from mdmjax.objectives.training import Autoregressive, MaskedDiffusion
+
+__all__ = ["Autoregressive", "MaskedDiffusion", "Packed", "Terms", "autoregressive", "dense", "negative_elbo"]

@@ -1,0 +1,95 @@
+"""Cross-entropy of chosen positions: what a loss needs of a denoiser, without more logits than it must hold.
+
+Each function here is `nll(denoiser, inputs, t, targets, where) -> [B, L]`: -log p(targets | inputs) in nats at the
+positions `where`, and 0 elsewhere.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from mdmjax.base import Denoiser, SplitDenoiser
+
+
+def dense(
+    denoiser: Denoiser,
+    inputs: Int[Array, "B L"],
+    t: Float[Array, "B"] | None,
+    targets: Int[Array, "B L"],
+    where: Bool[Array, "B L"],
+) -> Float[Array, "B L"]:
+    """Logits at every position, once: 2 B L D V FLOPs forward, B L V floats. The choice for a small vocabulary."""
+    nats = optax.softmax_cross_entropy_with_integer_labels(denoiser(inputs, t), jnp.where(where, targets, 0))
+    return jnp.where(where, nats, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """Logits at the chosen positions only, in chunks that are recomputed in the backward pass.
+
+    The positions of `B / groups` rows are packed together, `capacity` (a share of the positions) of them are read out,
+    and should a group ever hold more, all of its positions are: the result is exact either way. With a systematic
+    exact count over rows of g a group, at most 1/2 + 1/(2g) + 1/L of the positions are hidden, so the default
+    capacity is never exceeded. Set `groups` to the number of devices that share a batch, so that nothing crosses
+    devices. At most `chunk` logit rows a group are held at a time, once forward and once backward.
+    """
+
+    capacity: float | None = None
+    groups: int = 1
+    chunk: int = 2048
+
+    def __call__(
+        self,
+        denoiser: SplitDenoiser,
+        inputs: Int[Array, "B L"],
+        t: Float[Array, "B"] | None,
+        targets: Int[Array, "B L"],
+        where: Bool[Array, "B L"],
+    ) -> Float[Array, "B L"]:
+        """See the module. ValueError where `groups` does not divide the batch or `capacity` is outside (0, 1]."""
+        rows, length = inputs.shape
+        if rows % self.groups:
+            raise ValueError(f"Packed(groups={self.groups}): groups must divide the {rows} rows of the batch")
+        per_group = rows // self.groups
+        share = 0.5 + 0.5 / per_group + 1 / length if self.capacity is None else self.capacity
+        if share <= 0 or (self.capacity is not None and share > 1):
+            raise ValueError(f"Packed(capacity={self.capacity}): capacity must be in (0, 1]")
+        size = per_group * length
+        room = min(size, math.ceil(share * size))
+
+        def flat(x):
+            return x.reshape(self.groups, size, *x.shape[2:])
+
+        features, labels, chosen = flat(denoiser.features(inputs, t)), flat(targets), flat(where)
+
+        def read(positions: int):
+            order = jax.vmap(lambda row: jnp.nonzero(row, size=positions, fill_value=0)[0])(chosen)
+            live = jnp.arange(positions)[None] < chosen.sum(1, keepdims=True)
+            picked = jnp.take_along_axis(features, order[:, :, None], axis=1)
+            nats = self._chunked(denoiser, picked, jnp.where(live, jnp.take_along_axis(labels, order, axis=1), 0))
+            return jax.vmap(lambda o, n: jnp.zeros(size, n.dtype).at[o].add(n))(order, jnp.where(live, nats, 0))
+
+        if room == size:
+            nats = read(size)
+        else:
+            nats = jax.lax.cond((chosen.sum(1) <= room).all(), lambda: read(room), lambda: read(size))
+        return nats.reshape(rows, length)
+
+    def _chunked(self, denoiser, features: Float[Array, "G n D"], labels: Int[Array, "G n"]) -> Float[Array, "G n"]:
+        groups, n, width = features.shape
+        chunks = -(-n // self.chunk)
+        size = -(-n // chunks)
+        pad = chunks * size - n
+        features = jnp.pad(features, ((0, 0), (0, pad), (0, 0))).reshape(groups, chunks, size, width)
+        labels = jnp.pad(labels, ((0, 0), (0, pad))).reshape(groups, chunks, size)
+
+        @jax.checkpoint
+        def score(chunk):
+            return optax.softmax_cross_entropy_with_integer_labels(denoiser.readout(chunk[0]), chunk[1])
+
+        nats = jax.lax.map(score, (features.swapaxes(0, 1), labels.swapaxes(0, 1)))
+        return nats.swapaxes(0, 1).reshape(groups, chunks * size)[:, :n]
