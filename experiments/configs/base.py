@@ -1,0 +1,115 @@
+"""The fields that every training config has, with their defaults. Not a config by itself: the others start from it."""
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+    """All fields. A config changes those that make it what it is."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            objective="masked_diffusion",  # or autoregressive: the same network with a causal mask, the baseline
+            parallel="mesh",  # or pmap
+            mesh=dict(data=-1, fsdp=1, tensor=1),  # devices along each axis; -1: all that are left
+            distributed=False,  # many hosts: call jax.distributed.initialize() first
+            data=dict(
+                source="python_docs",  # python_docs | text | tfds | table
+                path="",  # of the file or folder (text), or of the CSV file (table)
+                name="",  # of the TFDS data set
+                feature="text",  # its text feature
+                data_dir="",  # where TFDS keeps it; empty: its default
+                download=False,  # let TFDS prepare it
+                vocabulary="characters",  # characters | bytes | path of a Hugging Face tokenizer.json
+                length=128,  # L, tokens in a row
+                stride=1,  # between the starts of training windows; 1: every crop of the text
+                cache_dir="",  # of tokenised data; empty: $MDMJAX_CACHE or ~/.cache/mdmjax
+            ),
+            network=dict(
+                width=256,
+                depth=4,
+                heads=4,
+                kv_heads=0,  # 0: as many as heads
+                ff=0,  # hidden width of SwiGLU; 0: 8/3 width
+                qk_norm=False,
+                time=False,  # adaLN-zero conditioning on t
+                tied=False,
+                attention="xla",  # xla | cudnn (GPU) | splash (TPU)
+                dtype="float32",  # of activations; parameters are float32
+                scan=False,  # scan over layers
+                remat=False,  # recompute blocks in the backward pass
+            ),
+            law=dict(
+                name="exact_count",  # exact_count | continuous | discrete
+                spread="systematic",  # over the batch: iid | stratified | systematic
+                schedule="linear",  # linear | cosine | sine_squared | polynomial | geometric
+                steps=1000,  # T, of discrete
+            ),
+            readout=dict(
+                name="auto",  # dense | packed | auto: packed from 1,000 token values on
+                chunk=2048,  # rows of logits held at once, of packed
+            ),
+            train=dict(
+                steps=1000,
+                batch=32,  # rows of the global batch
+                micro=1,  # parts that a batch is cut into, to save memory
+                learning_rate=2e-3,
+                warmup=50,
+                final=0.1,  # learning rate at the end, as a share of the peak
+                weight_decay=0.1,
+                b1=0.9,
+                b2=0.98,
+                clip=1.0,  # of the global gradient norm
+                average=0.99,  # decay of the moving average that is evaluated; 0: none
+                log_every=10,
+                evaluate_every=250,
+                checkpoint_every=250,
+                keep=2,  # newest checkpoints kept, beside the best
+            ),
+            evaluate=dict(
+                batch=32,
+                rows=64,  # validation rows during training; all of them at the end
+                draws=4,  # masks in a systematic set
+                groups=2,  # independent sets, for the Monte Carlo error
+                splits=("validation", "test"),  # at the end
+                baselines=True,  # n-grams of order 0 to 4
+            ),
+            sample=sampling(rows=4),
+        )
+    )
+
+
+def sampling(rows: int) -> dict:
+    """The fields that say how to sample."""
+    return dict(
+        rows=rows,
+        planner="auto",  # first_hitting | ancestral | confidence | random_count | left_to_right; auto: exact and fast
+        schedule="linear",
+        steps=64,  # T, of ancestral, confidence and random_count
+        temperature=1.0,
+        top_p=1.0,
+        prompt="",  # text that every sample starts with
+    )
+
+
+def variant(config: ConfigDict, name: str, **quick) -> ConfigDict:
+    """The config itself, or with its `quick` changes (dotted with `__`). ValueError for another variant."""
+    if name not in ("", "quick"):
+        raise ValueError(f"unknown variant {name!r}: the only one is quick")
+    if name == "quick":
+        config.update_from_flattened_dict({key.replace("__", "."): value for key, value in quick.items()})
+    return config
+
+
+QUICK = dict(
+    data__length=32,
+    network__width=64,
+    network__depth=2,
+    network__heads=2,
+    train__steps=40,
+    train__batch=16,
+    train__warmup=5,
+    train__evaluate_every=20,
+    train__checkpoint_every=20,
+    evaluate__rows=32,
+    evaluate__splits=("validation",),
+)

@@ -1,0 +1,21 @@
+"""One Billion Words through TFDS, length 128, 12 layers, width 768, as in MDLM (arXiv 2406.07524, table 1). For a pod.
+
+    python -m experiments.train --config=experiments/configs/lm1b.py --workdir=runs/lm1b \
+        --config.data.vocabulary=tokenizer.json --config.data.download=true
+
+The papers use the bert-base-uncased tokenizer (V = 30,522): give its tokenizer.json. Documents are packed end to end.
+"""
+
+from experiments.configs.base import QUICK, base, variant
+
+
+def get_config(name: str = ""):
+    config = base()
+    config.data.update(source="tfds", name="lm1b", vocabulary="tokenizer.json", length=128, stride=128)
+    config.network.update(width=768, depth=12, heads=12, dtype="bfloat16")
+    config.train.update(
+        steps=1_000_000, batch=512, learning_rate=3e-4, warmup=2500, weight_decay=0.0, b2=0.999, average=0.9999,
+        log_every=100, evaluate_every=10_000, checkpoint_every=5000,
+    )  # fmt: skip
+    config.evaluate.update(batch=512, rows=4096, splits=("test",))
+    return variant(config, name, **QUICK | dict(data__vocabulary="bytes", evaluate__splits=("test",)))

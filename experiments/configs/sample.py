@@ -1,0 +1,25 @@
+"""Text from a trained model: unconditional, prompted, or infilled, with the trace as a page.
+
+    python -m experiments.sample --config=experiments/configs/sample.py --workdir=runs/demo-samples \
+        --config.checkpoint=runs/demo [--config.sample.prompt="The "] [--config.infill="The ____ statement"]
+
+Seconds for the demo model on 2 CPU cores.
+"""
+
+from experiments.configs.base import sampling, variant
+from ml_collections import ConfigDict
+
+
+def get_config(name: str = ""):
+    config = ConfigDict(
+        dict(
+            seed=0,
+            checkpoint="runs/demo",  # the workdir of a `train` run
+            which="last",  # last | best | the number of a step
+            sample=sampling(rows=4),
+            infill="",  # text with blanks; what follows it is open too
+            blank="_",  # the character of `infill` that stands for one open token
+            trace=True,  # write trace.html
+        )
+    )
+    return variant(config, name, sample__rows=1)

@@ -1,0 +1,183 @@
+"""Trains a model, says how good it is with an error bar, and shows what it writes. The same command resumes by itself."""
+
+import shlex
+import sys
+import time
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from experiments import build, cli
+from mdmjax import data, networks, training
+from mdmjax.evaluation import ngrams
+from mdmjax.reports import Curve, Report, Sample, write_report
+
+
+def main(config, workdir):
+    # ---- set-up: whatever is wrong with the command shows here
+    began = time.monotonic()
+    if config.distributed:
+        jax.distributed.initialize()
+    main_process = jax.process_index() == 0
+    say = cli.log if main_process else lambda line: None
+    cli.check_workdir(workdir, config)
+    corpus = build.corpus(config)
+    held_out = {name: build.rows_of(tokens, config.data.length) for name, tokens in corpus.splits.items()}
+    train_tokens = corpus.splits["train"]
+    length = held_out["train"][0].shape[1]
+    for name in config.evaluate.splits:
+        if name not in held_out:
+            raise ValueError(f"evaluate.splits has {name!r}: the data's splits are {', '.join(held_out)}")
+    held_out.pop("train")
+    source = (
+        data.RowSource(train_tokens)
+        if train_tokens.ndim == 2
+        else data.WindowSource(train_tokens, length, config.data.stride)
+    )
+    experiment = build.Experiment(config, corpus.vocabulary.size, length)
+    batches = data.batches(source, config.train.batch, config.seed, jax.process_index(), jax.process_count())
+    shapes = jax.eval_shape(experiment.make_state)
+    canvas = experiment.canvas(corpus.vocabulary, config.sample.rows, config.sample.prompt)
+    experiment.planner(config.sample)
+    if main_process:
+        build.keep_vocabulary(workdir, corpus.vocabulary, length)
+    parameters = networks.parameter_count(shapes.params)
+    say(
+        f"{parameters:,} parameters, {len(train_tokens):,} training tokens of {experiment.vocab} kinds, "
+        f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
+    )
+
+    # ---- training
+    checkpoints = training.Checkpoints(workdir / "checkpoints", config.train.keep)
+    monitor = next(iter(config.evaluate.splits))
+    monitored = build.spaced(held_out[monitor], config.evaluate.rows)
+    evaluators = {}
+
+    def bound(params, rows, progress=lambda rows: None):
+        if not evaluators:
+            c = config.evaluate
+            evaluators[0] = experiment.evaluator(params, c.draws, c.groups, c.batch, config.seed)
+        return evaluators[0](params, rows, progress)
+
+    writer, bar = None, None
+
+    def on_start(step):
+        nonlocal writer, bar
+        if main_process:
+            writer = training.MetricWriter(workdir, step)
+            bar = cli.progress(config.train.steps, step)
+        cli.started()
+
+    def write(step, **numbers):
+        if writer is not None:
+            writer.write(step, **numbers)
+
+    def progress(step, loss, bound=None, **_):
+        if bar is not None:
+            bar.update(step, loss=loss, **({} if bound is None else {monitor: bound}))
+
+    def evaluate(state):
+        estimate = bound(state.average, monitored).per_token
+        write(int(state.step), bound=estimate.mean, bound_error=estimate.standard_error)
+        return estimate.mean
+
+    plan = training.Plan(
+        config.train.steps, config.train.evaluate_every, config.train.checkpoint_every, config.train.log_every
+    )
+    try:
+        outcome = training.train(
+            plan=plan, make_state=experiment.make_state, step=experiment.step, layout=experiment.layout,
+            batches=batches, checkpoints=checkpoints, evaluate=evaluate, write=write, progress=progress, say=say,
+            on_start=on_start,
+        )  # fmt: skip
+    except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
+        raise cli.RunFailed(str(error)) from error
+    finally:
+        if bar is not None:
+            bar.close()
+        batches.close()
+        if writer is not None:
+            writer.close()
+    if not outcome.finished:
+        say(f"stopped by a signal after step {int(outcome.state.step)}, all saved: the same command goes on from there")
+        return
+    say(f"trained in {outcome.elapsed:.0f} s; now the full evaluation, the baselines and the samples")
+
+    # ---- evaluation
+    params = outcome.state.average
+    metrics, baselines, facts = {}, {}, {}
+    for name in config.evaluate.splits:
+        rows = held_out[name]
+        with cli.progress(len(rows[0]), unit="row") as rows_bar:
+            result = bound(params, rows, rows_bar.update)
+        per_token = corpus.meta["splits"][name].get("characters_per_token")
+        metrics |= {f"{name} {unit}": value for unit, value in reversed(result.report(per_token).items())}
+        facts |= {f"{name} Monte Carlo error, nats/token": result.monte_carlo, f"{name} tokens": result.tokens}
+        if config.evaluate.baselines and train_tokens.ndim == 1:
+            orders = ngrams.baselines(train_tokens, corpus.splits[name], experiment.vocab)
+            for order, estimate in enumerate(orders):
+                baselines[f"{name} order-{order} n-gram"] = build.per_character(estimate, per_token)
+
+    # ---- samples
+    key = jax.random.key(config.seed)
+    local = multihost_utils.process_allgather(params, tiled=True) if jax.process_count() > 1 else params
+    run = experiment.sampler(config.sample)
+    samples = run(local, canvas.copy(), key)
+    texts = [
+        Sample.from_tokens(build.pieces(corpus.vocabulary, row), given, f"sample {i}")
+        for i, (row, given) in enumerate(zip(np.asarray(samples.tokens), canvas != experiment.vocab, strict=True))
+    ]
+
+    # ---- report
+    if not main_process:
+        return
+    rows = training.read_rows(workdir / "metrics.jsonl")
+    curves = {
+        "training loss": ("loss", None, "nats/token", "nats/token"),
+        f"{monitor} bound": ("bound", "bound_error", "nats/token", "nats/token"),
+        "gradient norm": ("grad_norm", None, "", ""),
+        "learning rate": ("learning_rate", None, "", ""),
+    }
+    facts = {
+        "parameters": parameters,
+        "steps": config.train.steps,
+        "tokens seen": config.train.steps * config.train.batch * length,
+        "passes over the training text": config.train.steps * config.train.batch * length / train_tokens.size,
+        "training seconds": outcome.elapsed,
+        "vocabulary": experiment.vocab,
+        **facts,
+        "sampling calls": int(samples.calls),
+        "data": corpus.meta,
+    }
+    report = Report(
+        title=f"{corpus.meta['name']}: {config.objective.replace('_', ' ')}",
+        summary=f"{parameters:,} parameters, {config.train.steps:,} steps of {config.train.batch} rows of {length} tokens.",
+        command=f"python -m experiments.train {shlex.join(sys.argv[1:])}",
+        config=cli.to_dict(config),
+        seed=config.seed,
+        wall_seconds=time.monotonic() - began if outcome.elapsed < time.monotonic() - began else outcome.elapsed,
+        metrics=metrics,
+        baselines=baselines,
+        facts=facts,
+        curves={
+            name: Curve(
+                [r["step"] for r in rows if field in r],
+                [r[field] for r in rows if field in r],
+                [r[error] for r in rows if field in r] if error else None,
+                unit,
+                panel,
+            )
+            for name, (field, error, unit, panel) in curves.items()
+        },
+        samples=texts,
+    )
+    page = write_report(workdir, report)
+    print(cli.summary(report))
+    for sample in texts[:2]:
+        print(f"\n---- {sample.title}\n{sample.text}")
+    say(f"report: {page}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,144 @@
+"""The likelihood bound of a held-out set, with its error bar."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from mdmjax.base import Denoiser, Estimate
+from mdmjax.objectives import autoregressive, dense, negative_elbo
+from mdmjax.process import ExactCount, systematic
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """`scorer(denoiser, batch, key) -> nats [B, groups]`: independent estimates of each row's negative ELBO, in nats.
+
+    Each of the `groups` is the mean of `draws` masks whose counts are systematic over 1..L, so a row's estimate has
+    little noise from the count. Its draws are keyed by its id: no number depends on the batch size or the devices.
+    The batch holds `tokens` [B, L], `scored` [B, L] and `ids` [B]; positions not scored are visible context.
+    """
+
+    vocab: int
+    draws: int = 4
+    groups: int = 2
+    law: object = ExactCount(systematic)
+    nll: Callable = dense
+
+    def __post_init__(self):
+        if self.groups < 2 or self.draws < 1:
+            raise ValueError(
+                f"Scorer(draws={self.draws}, groups={self.groups}): an error bar needs draws >= 1 and groups >= 2"
+            )
+
+    def __call__(self, denoiser: Denoiser, batch: dict[str, Array], key: Key[Array, ""]) -> Float[Array, "B G"]:
+        tokens, scored, ids = batch["tokens"], batch["scored"], batch["ids"]
+
+        def draw(example, eligible, group):
+            key_group = jax.random.fold_in(jax.random.fold_in(key, example), group)
+            rows = jnp.broadcast_to(eligible, (self.draws, eligible.shape[0]))
+            return self.law.draw(key_group, jnp.arange(self.draws), rows, batch=self.draws)
+
+        over_rows = jax.vmap(draw, (0, 0, None), out_axes=1)  # [draws, B, ...]
+        draws = jax.vmap(over_rows, (None, None, 0))(ids, scored, jnp.arange(self.groups))
+        draws = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), draws)  # [groups * draws, B, ...]
+
+        def one(draws):  # one call of the denoiser
+            return negative_elbo(denoiser, tokens, draws, vocab=self.vocab, eligible=scored, nll=self.nll).nats
+
+        return jax.lax.map(one, draws).reshape(self.groups, self.draws, -1).mean(1).T
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactScorer:
+    """`scorer(denoiser, batch, key) -> nats [B, 1]`: the exact -log p of each row under an autoregressive denoiser."""
+
+    nll: Callable = dense
+
+    def __call__(self, denoiser: Denoiser, batch: dict[str, Array], key: Key[Array, ""]) -> Float[Array, "B 1"]:
+        return autoregressive(denoiser, batch["tokens"], eligible=batch["scored"], nll=self.nll).nats[:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """The bound on a set of rows, in nats per token."""
+
+    per_token: Estimate  # error bar: rows as a sample of their source, and the draws
+    monte_carlo: float  # the part of the standard error that comes from the draws alone: these rows, other masks
+    rows: int
+    tokens: int
+
+    def report(self, characters_per_token: float | None = None) -> dict[str, Estimate]:
+        """The bound in nats/token, bits/token and, given the characters that a token stands for, bits/char."""
+        bits = self.per_token.scaled(1 / math.log(2), "bits/token")
+        out = {"nats_per_token": self.per_token, "bits_per_token": bits}
+        if characters_per_token:
+            out["bits_per_char"] = bits.scaled(1 / characters_per_token, "bits/char")
+        return out
+
+
+def padded_batches(
+    tokens: Int[np.ndarray, "N L"], scored: Bool[np.ndarray, "N L"], size: int, rank: int = 0, ranks: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """All rows in batches of `size`, of which a process yields its share; unscored rows fill up the last."""
+    share = size // ranks
+    for start in range(0, len(tokens), size):
+        rows = np.arange(start + rank * share, start + (rank + 1) * share)
+        real = rows < len(tokens)
+        rows = np.minimum(rows, len(tokens) - 1)
+        yield {
+            "tokens": tokens[rows].astype(np.int32),
+            "scored": scored[rows] & real[:, None],
+            "ids": rows.astype(np.int32),
+        }
+
+
+def summarise(nats: Float[np.ndarray, "N G"], counts: Int[np.ndarray, "N"], estimator: str) -> Bound:
+    """Nats per token from per-row estimates: the ratio estimator sum(nats) / sum(counts) and its standard error.
+
+    The total error is that of the ratio over rows, sqrt(N/(N-1) sum_i (z_i - R n_i)^2) / sum_i n_i with z_i a mean
+    over groups; it holds both the choice of rows and the draws. The Monte Carlo part is sqrt(sum_i s_i^2 / G) / sum_i n_i with
+    s_i^2 the variance between the groups of a row. All sums in float64. Needs at least 2 rows.
+    """
+    nats = np.asarray(nats, np.float64)
+    if len(nats) < 2:
+        raise ValueError(f"{len(nats)} row: an error bar needs at least 2 rows; use more text or a shorter length")
+    total, mean = counts.sum(), nats.mean(1)
+    ratio = mean.sum() / total
+    error = math.sqrt(len(mean) / (len(mean) - 1) * ((mean - ratio * counts) ** 2).sum()) / total
+    groups = nats.shape[1]
+    noise = math.sqrt((nats.var(1, ddof=1) / groups).sum()) / total if groups > 1 else 0.0
+    estimate = Estimate(float(ratio), float(error), "nats/token", len(mean), estimator)
+    return Bound(estimate, noise, len(mean), int(total))
+
+
+def evaluate(
+    score: Callable,
+    tokens: Int[np.ndarray, "N L"],
+    scored: Bool[np.ndarray, "N L"],
+    *,
+    size: int,
+    estimator: str,
+    put: Callable = lambda batch: batch,
+    rank: int = 0,
+    ranks: int = 1,
+    progress: Callable = lambda rows: None,
+) -> Bound:
+    """The bound on all rows. `score(batch) -> [B, G]` is a compiled scorer with its parameters and key; `put` places a batch.
+
+    Works one batch ahead of the device. `progress(rows)` is called with the number of rows done.
+    """
+    results, waiting = [], None
+    for batch in padded_batches(tokens, scored, size, rank, ranks):
+        result = score(put(batch))
+        if waiting is not None:
+            results.append(np.asarray(waiting))
+            progress(min(len(results) * size, len(tokens)))
+        waiting = result
+    results.append(np.asarray(waiting))
+    progress(len(tokens))
+    return summarise(np.concatenate(results)[: len(tokens)], scored.sum(1), estimator)

@@ -1,0 +1,30 @@
+"""The one training loop, its state, its layouts over devices, and its checkpoints."""
+
+from mdmjax.training.checkpoints import Checkpoints, NoIntactCheckpoint, Restored
+from mdmjax.training.loop import NonFiniteLoss, Outcome, Plan, restore, train
+from mdmjax.training.metrics import MetricWriter, read_rows
+from mdmjax.training.parallel import RULES, MeshLayout, PmapLayout, infer_sharding, make_mesh
+from mdmjax.training.state import Step, TrainState, adamw, decay_mask, init_state
+
+__all__ = [
+    "RULES",
+    "Checkpoints",
+    "MeshLayout",
+    "MetricWriter",
+    "NoIntactCheckpoint",
+    "NonFiniteLoss",
+    "Outcome",
+    "Plan",
+    "PmapLayout",
+    "Restored",
+    "Step",
+    "TrainState",
+    "adamw",
+    "decay_mask",
+    "infer_sharding",
+    "init_state",
+    "make_mesh",
+    "read_rows",
+    "restore",
+    "train",
+]

@@ -1,0 +1,177 @@
+"""The one training loop. It reads like a table of contents, and never waits for the device except to save."""
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Array
+
+from mdmjax.training.checkpoints import Checkpoints, Restored
+from mdmjax.training.state import TrainState
+
+
+class NonFiniteLoss(Exception):
+    """The loss of a step is not finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to do when, in steps. An evaluation is followed by a checkpoint, which carries the bound."""
+
+    steps: int
+    evaluate_every: int
+    checkpoint_every: int
+    log_every: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended."""
+
+    state: TrainState
+    elapsed: float  # seconds of training and evaluation over all calls
+    finished: bool  # False when a signal stopped it, with everything saved
+
+
+def train(
+    *,
+    plan: Plan,
+    make_state: Callable[[], TrainState],
+    step: Callable,
+    layout: Any,
+    batches: Iterator[dict[str, np.ndarray]],
+    checkpoints: Checkpoints,
+    evaluate: Callable[[TrainState], float],
+    write: Callable[..., None],
+    progress: Callable[..., None] = lambda step, **fields: None,
+    say: Callable[[str], None] = lambda line: None,
+    on_start: Callable[[int], None] = lambda step: None,
+) -> Outcome:
+    """Train to `plan.steps`, from the newest intact checkpoint if there is one.
+
+    `make_state()` builds the first state, `step(state, batch)` is a `Step`, `layout` a `MeshLayout` or `PmapLayout`.
+    `batches` yields this process's rows and has `get_state` / `set_state`. `evaluate(state)` returns the bound and may
+    write its own rows; `write(step, **numbers)` receives the metrics of a step; `progress` and `say` inform a person.
+    `on_start(step)` is called once the starting step is known. Raises NonFiniteLoss, with the step, its example ids and
+    the last good checkpoint named.
+    """
+    # ---- state: from the newest checkpoint, else from the initialiser
+    restored = restore(layout, make_state, checkpoints, say)
+    if restored is not None:
+        state, start, before = restored.state, restored.step, restored.meta["elapsed"]
+        batches.set_state(restored.meta["data"])
+        say(f"resuming from step {start}")
+    else:
+        state, start, before = layout.init(make_state), 0, 0.0
+    on_start(start)
+    began = time.monotonic()
+
+    def elapsed() -> float:
+        return before + time.monotonic() - began
+
+    # ---- step: compiled at its first call, the state donated
+    compiled = layout.step(step, state)
+    stop = _StopSignal()
+    pending = None  # the step on the device: (number, example ids, metrics not yet fetched)
+    bound = None
+
+    def collect() -> None:
+        """Fetch and check the pending metrics."""
+        nonlocal pending
+        if pending is None:
+            return
+        number, ids, metrics = pending
+        pending = None
+        numbers = {name: float(value) for name, value in metrics.items()}
+        if not math.isfinite(numbers["loss"]):
+            saved = checkpoints.steps()
+            last = f"the last good checkpoint is step {saved[-1]}" if saved else "there is no checkpoint yet"
+            raise NonFiniteLoss(
+                f"the loss of step {number} is {numbers['loss']} (examples {_span(ids)}); {last}: "
+                "resume from it with a smaller learning rate, or look at those examples"
+            )
+        progress(number, **numbers, bound=bound)
+        if number % plan.log_every == 0 or number == 1:
+            write(number, **numbers)
+
+    def save(number: int, bound: float | None) -> None:
+        collect()
+        meta = {"data": position, "elapsed": elapsed()}
+        checkpoints.save(number, state, meta, bound)
+
+    # ---- loop: dispatch a step, then look at the metrics of the one before
+    position = batches.get_state()
+    try:
+        with stop:
+            for number in range(start + 1, plan.steps + 1):
+                batch = next(batches)
+                position = batches.get_state()
+                state, metrics = compiled(state, layout.put(batch))
+                collect()
+                pending = (number, batch["ids"], metrics)
+
+                latest = None
+                last = number == plan.steps
+                if number % plan.evaluate_every == 0 or last:
+                    collect()
+                    latest = bound = evaluate(state)
+                if number % plan.checkpoint_every == 0 or latest is not None:
+                    save(number, latest)
+                elif stop.requested(number % plan.log_every == 0):
+                    save(number, None)
+                if stop.requested(number % plan.log_every == 0) and not last:
+                    checkpoints.wait()
+                    return Outcome(state, elapsed(), finished=False)
+            collect()
+    finally:
+        checkpoints.wait()
+    return Outcome(state, elapsed(), finished=True)
+
+
+def restore(
+    layout: Any, make_state: Callable, checkpoints: Checkpoints, say: Callable, step: int | None = None
+) -> Restored | None:
+    """The newest intact checkpoint (or that of `step`) placed as the layout wants it, or None."""
+    shapes, places = jax.eval_shape(make_state), layout.shardings(make_state)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
+    return checkpoints.restore(abstract, say, step)
+
+
+def _span(ids: Array) -> str:
+    ids = np.sort(np.asarray(ids))
+    return f"{ids[0]}..{ids[-1]}" if len(ids) == ids[-1] - ids[0] + 1 else ", ".join(map(str, ids))
+
+
+class _StopSignal:
+    """Notes SIGTERM and SIGINT while the loop runs, so that it saves and leaves. A second SIGINT interrupts at once."""
+
+    def __enter__(self):
+        self._noted = False
+        self._previous = {}
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
+        except ValueError:  # not the main thread (a notebook worker): signals stay with their owner
+            pass
+        return self
+
+    def _note(self, number, frame):
+        if self._noted and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._noted = True
+
+    def __exit__(self, *error):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def requested(self, agree: bool) -> bool:
+        """Whether to stop. Several processes agree on it, at the steps where `agree`, so that all stop together."""
+        if jax.process_count() == 1:
+            return self._noted
+        return bool(agree and multihost_utils.process_allgather(np.array(self._noted)).any())

@@ -1,0 +1,138 @@
+"""How a step is laid out over devices: jit over a mesh (the default), or pmap. Both run the same functions."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+BATCH_AXES = ("data", "fsdp")
+
+# (regular expression over the parameter's path, mesh axis of each of its last dimensions). The first match counts.
+RULES = (
+    (r"embed/embedding$", ("tensor", "fsdp")),
+    (r"(query|key|value|qkv|gate|up|readout)/kernel$", ("fsdp", "tensor")),
+    (r"(out|down)/kernel$", ("tensor", "fsdp")),
+    (r"kernel$", ("fsdp", None)),
+)
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence | None = None) -> Mesh:
+    """A mesh with axes data, fsdp, tensor; one size may be -1 for all devices that are left.
+
+    Raises ValueError where the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = [data, fsdp, tensor]
+    known = int(np.prod([s for s in sizes if s != -1]))
+    if sizes.count(-1) > 1 or any(s < 1 and s != -1 for s in sizes):
+        raise ValueError(f"mesh (data={data}, fsdp={fsdp}, tensor={tensor}): sizes are >= 1, and at most one is -1")
+    if sizes.count(-1) == 1 and len(devices) % known == 0:
+        sizes[sizes.index(-1)] = len(devices) // known
+    if int(np.prod(sizes)) != len(devices):
+        raise ValueError(
+            f"mesh (data={data}, fsdp={fsdp}, tensor={tensor}) needs {known} devices or a multiple that -1 fills; "
+            f"there are {len(devices)}: choose sizes whose product is {len(devices)}"
+        )
+    return jax.make_mesh(sizes, (*BATCH_AXES, "tensor"), axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def infer_sharding(tree: Any, mesh: Mesh, rules: Sequence = RULES) -> Any:
+    """The NamedSharding of every leaf by the first rule whose expression is found in its path; replicated where none is.
+
+    A rule names the mesh axes of the last dimensions. An axis that does not divide its dimension is left out.
+    """
+
+    def place(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        for pattern, axes in rules:
+            if re.search(pattern, name) and leaf.ndim >= len(axes):
+                sizes = leaf.shape[leaf.ndim - len(axes) :]
+                kept = [a if a and n % mesh.shape[a] == 0 else None for a, n in zip(axes, sizes, strict=True)]
+                return NamedSharding(mesh, P(*[None] * (leaf.ndim - len(axes)), *kept))
+        return NamedSharding(mesh, P())
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshLayout:
+    """jit over a mesh: global-batch code, arrays placed by rules, XLA inserts the communication."""
+
+    mesh: Mesh
+    rules: Sequence = RULES
+
+    @property
+    def shards(self) -> int:
+        """Number of device shares of a batch."""
+        return int(np.prod([self.mesh.shape[a] for a in BATCH_AXES]))
+
+    axis = None  # the mapped axis that a step reduces over
+
+    def init(self, make: Callable) -> Any:
+        """`make()`, jitted, with every leaf placed by the rules."""
+        return jax.jit(make, out_shardings=self.shardings(make))()
+
+    def shardings(self, make: Callable) -> Any:
+        """Where each leaf of `make()` goes."""
+        return infer_sharding(jax.eval_shape(make), self.mesh, self.rules)
+
+    def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """This process's rows of a global batch, as global arrays."""
+        rows = NamedSharding(self.mesh, P(BATCH_AXES))
+        return {k: jax.make_array_from_process_local_data(rows, v) for k, v in batch.items()}
+
+    def step(self, function: Callable, state: Any) -> Callable:
+        """`(state, batch) -> (state, metrics)` compiled; the state is donated."""
+        placed, rows, everywhere = self._shardings(state)
+        return jax.jit(
+            function, in_shardings=(placed, rows), out_shardings=(placed, everywhere), donate_argnames=("state",)
+        )
+
+    def map(self, function: Callable, params: Any) -> Callable:
+        """`(params, batch) -> per-row results` compiled; every process gets the results of all rows."""
+        placed, rows, everywhere = self._shardings(params)
+        return jax.jit(function, in_shardings=(placed, rows), out_shardings=everywhere)
+
+    def _shardings(self, tree):
+        placed = jax.tree.map(lambda x: x.sharding, tree)
+        return placed, NamedSharding(self.mesh, P(BATCH_AXES)), NamedSharding(self.mesh, P())
+
+
+@dataclasses.dataclass(frozen=True)
+class PmapLayout:
+    """pmap over all devices, the state replicated, the gradient summed over the mapped axis."""
+
+    axis: str = "devices"
+
+    shards = 1  # a step sees one device's share
+
+    def init(self, make: Callable) -> Any:
+        return jax.jit(make)()
+
+    def shardings(self, make: Callable) -> Any:
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.tree.map(lambda _: here, jax.eval_shape(make))
+
+    def put(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        devices = jax.local_device_count()
+        return {k: v.reshape(devices, v.shape[0] // devices, *v.shape[1:]) for k, v in batch.items()}
+
+    def step(self, function: Callable, state: Any) -> Callable:
+        return jax.pmap(function, axis_name=self.axis, in_axes=(None, 0), out_axes=None, donate_argnums=(0,))
+
+    def map(self, function: Callable, params: Any) -> Callable:
+        mapped = jax.pmap(function, axis_name=self.axis, in_axes=(None, 0))
+
+        def run(params, batch):
+            rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), mapped(params, batch))
+            if jax.process_count() == 1:
+                return rows
+            return multihost_utils.process_allgather(rows, tiled=True)
+
+        return run

@@ -1,0 +1,130 @@
+"""The training state, the optimiser, and one step of training."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, Key
+
+from mdmjax.process import use_key
+
+DRAWS = 0  # the use of randomness that makes the Draws of a step
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything a step reads and writes; what a checkpoint holds."""
+
+    step: Int[Array, ""]
+    params: Any
+    average: Any  # exponential moving average of params, the parameters that are evaluated and sampled
+    optimizer: Any
+    key: Key[Array, ""]  # of the run; never consumed, only folded
+
+
+def init_state(init: Callable, optimizer: optax.GradientTransformation, key: Key[Array, ""]) -> TrainState:
+    """The state before the first step. `init(key) -> params`. `key` is the run's: it is split here once."""
+    key_params, key_run = jax.random.split(key)
+    params = init(key_params)
+    average = jax.tree.map(jnp.copy, params)  # its own buffers, since the state is donated
+    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), key_run)
+
+
+def adamw(
+    *,
+    learning_rate: float,
+    steps: int,
+    warmup: int = 0,
+    final: float = 0.1,
+    weight_decay: float = 0.1,
+    b1: float = 0.9,
+    b2: float = 0.98,
+    clip: float = 1.0,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """AdamW with linear warm-up, cosine decay to `final` of the peak, and clipping of the global gradient norm.
+
+    Only matrices named `kernel` decay: norms, embeddings and biases do not. Returns the optimiser and its rate.
+    """
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warmup={warmup}: must be at least 0 and less than steps={steps}")
+    rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps, final * learning_rate)
+    if warmup == 0:
+        rate = optax.cosine_decay_schedule(learning_rate, steps, final)
+    decay = optax.adamw(rate, b1, b2, weight_decay=weight_decay, mask=decay_mask)
+    return optax.chain(optax.clip_by_global_norm(clip), decay), rate
+
+
+def decay_mask(params: Any) -> Any:
+    """True for the leaves that weight decay applies to: those whose name is `kernel`."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "key", None) == "kernel", params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One training step as a pure function `(state, batch) -> (state, metrics)`.
+
+    `objective(denoiser, batch, key, size) -> Terms` is summed over the batch and divided by the number of tokens it is
+    about; `size` is the number of rows of the global batch. The batch holds `tokens` [B, L] and `ids` [B]. With
+    `micro > 1` the gradient is accumulated over that many parts, cut inside each of the `shards` device shares of the
+    batch. `axis` is the mapped axis under pmap. Draws are keyed by example, so none of this changes the loss.
+    """
+
+    bind: Callable  # params -> denoiser
+    objective: Callable
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    size: int
+    average_decay: float = 0.0
+    micro: int = 1
+    shards: int = 1
+    axis: str | None = None
+
+    def __call__(self, state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+        key = use_key(state.key, state.step, DRAWS)
+
+        def nats(params, part):
+            terms = self.objective(self.bind(params), part, key, self.size)
+            return terms.nats.sum(), (terms.tokens.sum(), terms.scored.sum())
+
+        value_and_grad = jax.value_and_grad(nats, has_aux=True)
+        if self.micro == 1:
+            (total, (tokens, scored)), grads = value_and_grad(state.params, batch)
+        else:
+            parts = _split(batch, self.micro, self.shards)
+            shapes = jax.eval_shape(value_and_grad, state.params, jax.tree.map(lambda x: x[0], parts))
+            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+            def add(sums, part):
+                return jax.tree.map(jnp.add, sums, value_and_grad(state.params, part)), None
+
+            ((total, (tokens, scored)), grads), _ = jax.lax.scan(add, zeros, parts)
+        if self.axis is not None:
+            total, tokens, scored, grads = jax.lax.psum((total, tokens, scored, grads), self.axis)
+
+        grads = jax.tree.map(lambda g: g / tokens, grads)
+        updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        decay = jnp.minimum(self.average_decay, (1 + state.step) / (10 + state.step))  # short memory at first
+        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.average, params)
+        metrics = {
+            "loss": total / tokens,  # nats per token
+            "grad_norm": optax.global_norm(grads),
+            "learning_rate": jnp.asarray(self.learning_rate(state.step), jnp.float32),
+            "scored": scored,
+        }
+        return TrainState(state.step + 1, params, average, optimizer, state.key), metrics
+
+
+def _split(batch: dict[str, Array], micro: int, shards: int) -> dict[str, Array]:
+    """[B, ...] -> [micro, B / micro, ...], each part holding an equal run of rows from every device's share."""
+
+    def cut(x):
+        rows = x.shape[0] // (shards * micro)
+        parts = x.reshape(shards, micro, rows, *x.shape[1:])
+        return parts.swapaxes(0, 1).reshape(micro, shards * rows, *x.shape[1:])
+
+    return jax.tree.map(cut, batch)
