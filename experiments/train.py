@@ -1,4 +1,4 @@
-"""Trains a model, says how good it is with an error bar, and shows what it writes. The same command resumes by itself."""
+"""Trains a model, says how good it is with an error bar, and shows what it writes. The same command resumes."""
 
 import shlex
 import sys
@@ -152,7 +152,7 @@ def main(config, workdir):
     }
     report = Report(
         title=f"{corpus.meta['name']}: {config.objective.replace('_', ' ')}",
-        summary=f"{parameters:,} parameters, {config.train.steps:,} steps of {config.train.batch} rows of {length} tokens.",
+        summary=f"{parameters:,} parameters, {config.train.steps:,} steps of {config.train.batch} x {length} tokens.",
         command=f"python -m experiments.train {shlex.join(sys.argv[1:])}",
         config=cli.to_dict(config),
         seed=config.seed,

@@ -1,7 +1,7 @@
 """The nouns of the library. Everything else is functions over these.
 
-Shapes in annotations: B batch, L length, V vocabulary without the mask, K selected positions, T steps. The mask is token
-id V; where rows have different lengths PAD is token id V + 1. Time runs from data (t = 0) to all masks (t = 1).
+Shapes in annotations: B batch, L length, V vocabulary without the mask, K selected positions, T steps. The mask is
+token id V; where rows have different lengths PAD is token id V + 1. Time runs from data (t = 0) to all masks (t = 1).
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 @runtime_checkable
 class Schedule(Protocol):
-    """alpha(t) = P(a token is visible at time t), decreasing from alpha(0) = 1 to alpha(1) = 0. All four are elementwise.
+    """alpha(t) = P(a token is visible at time t), decreasing from alpha(0) = 1 to alpha(1) = 0, elementwise.
 
     A multivariate schedule returns a trailing axis L (one schedule per position) or V (per token value).
     """
@@ -34,7 +34,7 @@ class Schedule(Protocol):
     def inverse(
         self, alpha: Float[Array, "*s"], one_minus_alpha: Float[Array, "*s"] | None = None
     ) -> Float[Array, "*r"]:
-        """The t with alpha(t) = alpha. Pass `one_minus_alpha` too where alpha is so near 1 that it has lost its digits."""
+        """The t with alpha(t) = alpha. Pass `one_minus_alpha` too where alpha near 1 has lost its digits."""
         ...
 
 
@@ -42,9 +42,9 @@ class Schedule(Protocol):
 class Denoiser(Protocol):
     """A model of the clean tokens given the visible ones: `denoiser(tokens, t, at=at) -> logits`.
 
-    tokens [B, L] hold ids 0..V-1 where visible and V where masked; t [B] is read by time-conditioned models only. The
-    logits are [B, L, V], or [B, K, V] at the positions `at` [B, K]: there is never a logit for the mask. A lookup table,
-    a closure over Flax parameters and an imported model all look like this to the library.
+    tokens [B, L] hold ids 0..V-1 where visible and V where masked; t [B] is read by time-conditioned models only.
+    The logits are [B, L, V], or [B, K, V] at the positions `at` [B, K]: there is never a logit for the mask. A lookup
+    table, a closure over Flax parameters and an imported model all look like this to the library.
     """
 
     def __call__(

@@ -6,8 +6,9 @@
 About a minute for the demo model on 2 CPU cores.
 """
 
-from experiments.configs.base import variant
 from ml_collections import ConfigDict
+
+from experiments.configs.base import variant
 
 
 def get_config(name: str = ""):

@@ -6,8 +6,9 @@
 Seconds for the demo model on 2 CPU cores.
 """
 
-from experiments.configs.base import sampling, variant
 from ml_collections import ConfigDict
+
+from experiments.configs.base import sampling, variant
 
 
 def get_config(name: str = ""):

@@ -42,7 +42,7 @@ def continuous_bound(denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int) ->
 def discrete_bound(
     denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int, schedule: Schedule, steps: int
 ) -> Float[Array, ""]:
-    """The T-step negative ELBO in nats: sum_k (alpha(s) - alpha(t)) / (1 - alpha(t)) E[sum CE | t = k/T], s = t - 1/T."""
+    """The T-step negative ELBO in nats: sum_k (alpha(s) - alpha(t)) / (1 - alpha(t)) E[sum CE | t = k/T]."""
     losses = masked_losses(denoiser, tokens, vocab).sum(1)
     sizes = all_masks(tokens.shape[0]).sum(1)
     t = jnp.arange(1, steps + 1) / steps

@@ -101,8 +101,8 @@ def summarise(nats: Float[np.ndarray, "N G"], counts: Int[np.ndarray, "N"], esti
     """Nats per token from per-row estimates: the ratio estimator sum(nats) / sum(counts) and its standard error.
 
     The total error is that of the ratio over rows, sqrt(N/(N-1) sum_i (z_i - R n_i)^2) / sum_i n_i with z_i a mean
-    over groups; it holds both the choice of rows and the draws. The Monte Carlo part is sqrt(sum_i s_i^2 / G) / sum_i n_i with
-    s_i^2 the variance between the groups of a row. All sums in float64. Needs at least 2 rows.
+    over groups; it holds both the choice of rows and the draws. The Monte Carlo part, sqrt(sum_i s_i^2 / G) / sum_i n_i
+    over groups; it holds the choice of rows and the draws. The Monte Carlo part, sqrt(sum_i s_i^2 / G) / sum_i n_i
     """
     nats = np.asarray(nats, np.float64)
     if len(nats) < 2:
@@ -128,7 +128,7 @@ def evaluate(
     ranks: int = 1,
     progress: Callable = lambda rows: None,
 ) -> Bound:
-    """The bound on all rows. `score(batch) -> [B, G]` is a compiled scorer with its parameters and key; `put` places a batch.
+    """The bound on all rows. `score(batch) -> [B, G]` is a compiled scorer; `put` places a batch on the devices.
 
     Works one batch ahead of the device. `progress(rows)` is called with the number of rows done.
     """

@@ -114,7 +114,8 @@ class ExactCount:
 class Continuous:
     """t ~ U[t_min, 1], each token hidden with probability 1 - alpha(t), weight -alpha'(t) / (1 - alpha(t)).
 
-    MD4, arXiv 2406.04329, equation 5. With t_min = 0 the estimate is unbiased and its variance diverges; t_min > 0 leaves out the bound below it.
+    MD4, arXiv 2406.04329, equation 5. With t_min = 0 the estimate is unbiased and its variance diverges; t_min > 0
+    leaves out the bound below it.
     """
 
     schedule: Schedule = Linear()

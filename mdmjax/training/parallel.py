@@ -23,7 +23,7 @@ RULES = (
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence | None = None) -> Mesh:
-    """A mesh with axes data, fsdp, tensor; one size may be -1 for all devices that are left.
+    """A mesh with axes data, fsdp, tensor; one size may be -1: all devices that are left.
 
     Raises ValueError where the sizes do not multiply to the number of devices.
     """
@@ -43,7 +43,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence 
 
 
 def infer_sharding(tree: Any, mesh: Mesh, rules: Sequence = RULES) -> Any:
-    """The NamedSharding of every leaf by the first rule whose expression is found in its path; replicated where none is.
+    """The NamedSharding of every leaf, by the first rule whose expression is found in its path; else replicated.
 
     A rule names the mesh axes of the last dimensions. An axis that does not divide its dimension is left out.
     """

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from mdmjax.analysis.bounds import all_masks, chain_bound, continuous_bound, discrete_bound, masked_losses
 from mdmjax.analysis.tables import random_table, table_denoiser, true_conditionals
 from mdmjax.base import Draws

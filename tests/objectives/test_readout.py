@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from mdmjax.objectives import Packed, dense
 
 B, L, D, V = 8, 16, 5, 11

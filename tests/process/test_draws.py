@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from mdmjax.process import (
     Continuous,
     Cosine,
@@ -110,7 +111,7 @@ def test_consecutive_rows_are_spread_evenly_by_themselves():
 
 
 @each_law
-def test_expected_weight_of_a_position(law):
+    """E[weight * mask_i] = int weight(t) (1 - alpha(t)) dt = 1, for every law and schedule, the T-step law too."""
     """E[weight * mask_i] = E over rates of (1/r) * r = 1 for the linear schedule's dr / r; the T-step law has it too."""
     draws = many(law, 20000, 2, 3)
     value = np.asarray(draws.weights[..., None] * draws.masks)
