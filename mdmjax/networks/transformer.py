@@ -1,0 +1,174 @@
+"""The bidirectional transformer that denoises, and the causal one that is its autoregressive baseline."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from mdmjax.networks.attention import Attend, xla
+from mdmjax.networks.functional import Model
+from mdmjax.networks.layers import Attention, Block, Modulation, RMSNorm, TimeEmbedding, modulate, rotary_table
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """A pre-norm transformer with RMSNorm, rotary positions and SwiGLU. Raises ValueError where sizes do not fit."""
+
+    vocab: int  # V, without the mask
+    length: int  # longest row
+    width: int = 384  # D
+    depth: int = 6
+    heads: int = 6  # H
+    kv_heads: int | None = None  # key and value heads, a divisor of heads; None: as many as heads
+    ff: int | None = None  # hidden width of SwiGLU; None: 8/3 width, rounded up to a multiple of 32
+    qk_norm: bool = False
+    time: bool = False  # conditioned on t by adaLN-zero
+    tied: bool = False  # read out with the embedding
+    causal: bool = False  # logits of position i see the tokens before i only
+    pads: bool = False  # rows may hold PAD (V + 1), which is never attended to
+    attention: Attend = xla
+    dtype: Any = jnp.float32  # of activations; parameters, norms, softmax and logits are float32
+    scan: bool = False  # one traced block over stacked parameters, for depth 24 and more
+    remat: bool = False  # recompute each block in the backward pass instead of keeping what is inside
+    rope_base: float = 10_000.0
+
+    def __post_init__(self):
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width={self.width}: must be a multiple of 2 * heads = {2 * self.heads}")
+        if self.heads % self.key_heads:
+            raise ValueError(f"kv_heads={self.kv_heads}: must divide heads={self.heads}")
+        for name in ("vocab", "length", "depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+
+    @property
+    def key_heads(self) -> int:
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of SwiGLU."""
+        return 32 * -(-8 * self.width // 96) if self.ff is None else self.ff
+
+    @property
+    def mask(self) -> int:
+        """Token id of the mask."""
+        return self.vocab
+
+    @property
+    def pad(self) -> int:
+        """Token id of PAD."""
+        return self.vocab + 1
+
+
+def transformer(config: TransformerConfig) -> Model:
+    """The transformer as pure functions: `init(key) -> params`, `bind(params) -> denoiser`.
+
+    With `causal` the input is shifted right by one, behind a mask: logits[:, i] are of p(x_i | x_0 .. x_{i-1}).
+    """
+    return Model(Transformer, config)
+
+
+class Transformer(nnx.Module):
+    """tokens -> embed -> blocks -> norm (the features) -> readout."""
+
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+        self.config = config
+        small = nnx.initializers.normal(0.02)
+        rows = config.vocab + (2 if config.pads else 1)
+        self.embed = nnx.Embed(rows, config.width, dtype=config.dtype, embedding_init=small, rngs=rngs)
+        if config.time:
+            self.time = TimeEmbedding(config.width, dtype=config.dtype, rngs=rngs)
+            self.modulation = Modulation(config.width, 2, dtype=config.dtype, rngs=rngs)
+        keys = jax.random.split(rngs.params(), config.depth)
+        if config.scan:
+            self.blocks = _stack(lambda key: _block(config, key), keys)
+        else:
+            self.blocks = nnx.List([_block(config, key) for key in keys])
+        self.norm = RMSNorm(config.width)
+        if not config.tied:
+            self.readout = nnx.Linear(config.width, config.vocab, use_bias=False, kernel_init=small, rngs=rngs)
+
+    def features(self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None) -> Float[Array, "B L D"]:
+        config = self.config
+        rows, length = tokens.shape
+        if length > config.length:
+            raise ValueError(f"rows of {length} tokens; this network was made for at most length={config.length}")
+        if config.time and t is None:
+            raise ValueError("this network is conditioned on time: pass t, one time for each row")
+        if config.causal:
+            tokens = jnp.concatenate([jnp.full((rows, 1), config.mask, tokens.dtype), tokens[:, :-1]], axis=1)
+        valid = tokens != config.pad if config.pads else None
+        condition = self.time(t) if config.time else None
+        table = rotary_table(length, config.width // config.heads, config.rope_base)
+
+        def apply(block, x):
+            return block(x, table, valid, condition)
+
+        x = self.embed(tokens)
+        if config.scan:
+            graph, stacked = nnx.split(self.blocks)
+            step = _remat(config, lambda x, state: (apply(nnx.merge(graph, state), x), None))
+            x, _ = jax.lax.scan(step, x, stacked)
+        else:
+            for block in self.blocks:
+                graph, state = nnx.split(block)
+                x = _remat(config, lambda x, state, graph=graph: apply(nnx.merge(graph, state), x))(x, state)
+        x = self.norm(x)
+        return modulate(x, *self.modulation(condition)) if config.time else x
+
+    def logits(self, features: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+        config = self.config
+        kernel = self.embed.embedding[: config.vocab].T if config.tied else self.readout.kernel[...]
+        # The sums over D are logits, so they are kept as float32 even where the factors are bfloat16.
+        return jnp.matmul(
+            features, kernel.astype(config.dtype), preferred_element_type=jnp.promote_types(config.dtype, jnp.float32)
+        )
+
+
+def _block(config: TransformerConfig, key: Array) -> Block:
+    rngs = nnx.Rngs(params=key)
+    out_scale = (2 * config.depth) ** -0.5  # 2 depth branches add up to about the variance of one
+    attention = Attention(
+        config.width,
+        config.heads,
+        config.key_heads,
+        attend=config.attention,
+        causal=config.causal,
+        qk_norm=config.qk_norm,
+        out_scale=out_scale,
+        dtype=config.dtype,
+        rngs=rngs,
+    )
+    return Block(
+        config.width, config.hidden, attention, out_scale=out_scale, time=config.time, dtype=config.dtype, rngs=rngs
+    )
+
+
+def _stack(make, keys: Array) -> nnx.Module:
+    """`make(key)` for each key, as one module whose parameters have a leading axis."""
+    graph = nnx.split(nnx.eval_shape(make, keys[0]))[0]
+    return nnx.merge(graph, jax.vmap(lambda key: nnx.split(make(key))[1])(keys))
+
+
+def _remat(config: TransformerConfig, function):
+    # A scan is itself what keeps XLA from merging the two forward passes.
+    return jax.checkpoint(function, prevent_cse=not config.scan) if config.remat else function
+
+
+def forward_flops(config: TransformerConfig, batch: int, length: int) -> int:
+    """Floating-point operations of the matrix products of one forward pass, a multiply-add being two.
+
+    Attention counts all L^2 scores, also where they are hidden; embedding, norms and softmax count nothing.
+    """
+    width, head = config.width, config.width // config.heads
+    token = width * head * 2 * (config.heads + config.key_heads)  # query, out; key, value
+    token += 2 * length * width  # scores and weighted values
+    token += 3 * width * config.hidden
+    total = batch * length * (config.depth * token + width * config.vocab)
+    if config.time:
+        total += batch * (256 * width + width**2 + (6 * config.depth + 2) * width**2)
+    return 2 * total
