@@ -1,0 +1,28 @@
+"""Corpora, tables, vocabularies, and resumable batches of them."""
+
+from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
+from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
+from mdmjax.data.tables import table
+from mdmjax.data.vocabularies import Bytes, Characters, Columns, HuggingFace, UnknownCharacter, Vocabulary
+from mdmjax.data.vocabularies import from_dict as vocabulary_from_dict
+
+__all__ = [
+    "Batches",
+    "Bytes",
+    "Characters",
+    "Columns",
+    "Corpus",
+    "HuggingFace",
+    "RowSource",
+    "Source",
+    "UnknownCharacter",
+    "Vocabulary",
+    "WindowSource",
+    "batches",
+    "evaluation_windows",
+    "python_docs",
+    "table",
+    "text_files",
+    "tfds",
+    "vocabulary_from_dict",
+]

@@ -1,0 +1,176 @@
+"""Batches for training and windows for evaluation.
+
+The training stream is an endless sequence of examples: all examples of the source in a shuffled order, then all of them
+in another order, and so on. Example n of the stream is known from n and the seed alone, so the position in the stream
+is one number, and any process can read its own rows of any batch.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Int32, Integer
+
+ID_LIMIT = 2**31  # ids are int32 and wrap around here
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to examples of one length L."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Int32[np.ndarray, "L"]: ...
+
+    def gather(self, indices: Integer[np.ndarray, "b"]) -> Int32[np.ndarray, "b L"]:
+        """The examples at `indices`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSource:
+    """The windows tokens[i * stride : i * stride + length] of a text [N]; stride=1 gives all crops.
+
+    With a larger stride the last tokens, too few for a window, are not seen in training.
+    """
+
+    tokens: np.ndarray
+    length: int
+    stride: int = 1
+
+    def __post_init__(self):
+        check_length(self.tokens, self.length)
+        if self.stride < 1:
+            raise ValueError(f"stride={self.stride} should be at least 1")
+
+    def __len__(self) -> int:
+        return (len(self.tokens) - self.length) // self.stride + 1
+
+    def __getitem__(self, index: int) -> Int32[np.ndarray, "L"]:
+        return self.gather(np.asarray([index]))[0]
+
+    def gather(self, indices: Integer[np.ndarray, "b"]) -> Int32[np.ndarray, "b L"]:
+        windows = np.lib.stride_tricks.sliding_window_view(np.asarray(self.tokens), self.length)
+        return windows[:: self.stride][indices].astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class RowSource:
+    """The rows of a table [N, L]."""
+
+    rows: np.ndarray
+
+    def __post_init__(self):
+        if self.rows.ndim != 2 or not len(self.rows):
+            raise ValueError(f"rows of shape {self.rows.shape}: at least one row, [N, L], is needed")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Int32[np.ndarray, "L"]:
+        return self.rows[index].astype(np.int32)
+
+    def gather(self, indices: Integer[np.ndarray, "b"]) -> Int32[np.ndarray, "b L"]:
+        return self.rows[indices].astype(np.int32)
+
+
+class Batches(Iterator[dict[str, np.ndarray]]):
+    """The iterator that `batches` returns, with a position that can be saved and restored."""
+
+    def __init__(self, source: Source, batch_size: int, seed: int, process_index: int, process_count: int, start: int):
+        import grain  # here, for importing it takes a second
+
+        if batch_size < 1 or batch_size % process_count:
+            raise ValueError(
+                f"a batch of {batch_size} cannot be shared by {process_count} processes: it should be a multiple of "
+                f"{process_count}"
+            )
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"process_index={process_index} should lie in 0..{process_count - 1}")
+        self._stream = {"batch_size": batch_size, "seed": seed, "examples": len(source)}
+        self._grain = grain
+        order = grain.MapDataset.range(len(source)).shuffle(seed).repeat()
+        share = batch_size // process_count
+
+        def batch(k: int) -> dict[str, np.ndarray]:
+            ids = range(k * batch_size + process_index * share, k * batch_size + (process_index + 1) * share)
+            indices = np.fromiter((order[i] for i in ids), np.int64, share)
+            return {"tokens": source.gather(indices), "ids": (np.asarray(ids) % ID_LIMIT).astype(np.int32)}
+
+        self._batch = batch
+        self._iterator = None
+        self._seek(start)
+
+    def _seek(self, position: int) -> None:
+        self.close()
+        self._position = position
+        # One element a batch, made ahead of time on one thread, which suffices: a batch takes far less than a step.
+        numbers = self._grain.MapDataset.range(position, ID_LIMIT * ID_LIMIT)
+        options = self._grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+        self._iterator = iter(numbers.map(self._batch).to_iter_dataset(options))
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        batch = next(self._iterator)
+        self._position += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """JSON-able: the number of the next global batch, and what identifies the stream."""
+        return {"next_batch": self._position, **self._stream}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on where `get_state` was taken, in any process of any process count. ValueError for another stream."""
+        saved = {key: state.get(key) for key in self._stream}
+        if saved != self._stream:
+            raise ValueError(
+                f"the saved position is of the stream {saved}, and this one is {self._stream}: use that data"
+            )
+        self._seek(int(state["next_batch"]))
+
+    def close(self) -> None:
+        """Stops the reading thread."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+
+def batches(
+    source: Source, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1, start: int = 0
+) -> Batches:
+    """An endless iterator over {"tokens": int32 [b, L], "ids": int32 [b]}, from global batch `start` on.
+
+    Global batch k has the examples k B .. k B + B - 1 of the stream (B = batch_size), and `ids` are these numbers,
+    modulo 2^31. Process p yields rows p b .. p b + b - 1 of it, b = B / process_count, so all processes together have
+    the same batch however many there are. The seed lies in 0 .. 2^32 - 1. Raises ValueError where process_count does
+    not divide B.
+    """
+    return Batches(source, batch_size, seed, process_index, process_count, start)
+
+
+def evaluation_windows(tokens: np.ndarray, length: int) -> tuple[Int32[np.ndarray, "N L"], Bool[np.ndarray, "N L"]]:
+    """Windows of a text [N] that score every token exactly once: (tokens [N, L], scored [N, L]).
+
+    The windows follow each other without overlap. Where a remainder is left, the last window ends with the text, and
+    its tokens that the window before has scored are visible context (scored is False). ValueError for a text shorter
+    than `length`.
+    """
+    check_length(tokens, length)
+    starts = np.arange(0, len(tokens) - length + 1, length)
+    scored = np.ones((len(starts), length), bool)
+    remainder = len(tokens) - (starts[-1] + length)
+    if remainder:
+        starts = np.append(starts, len(tokens) - length)
+        scored = np.concatenate([scored, (np.arange(length) >= length - remainder)[None]])
+    return WindowSource(tokens, length).gather(starts), scored
+
+
+def check_length(tokens: np.ndarray, length: int) -> None:
+    """Raises ValueError unless the text [N] holds a window of `length`."""
+    if length < 1:
+        raise ValueError(f"length={length} should be at least 1")
+    if len(tokens) < length:
+        raise ValueError(
+            f"a text of {len(tokens)} tokens is shorter than a window of length {length}: use a length of at most "
+            f"{len(tokens)}, or a longer text"
+        )

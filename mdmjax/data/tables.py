@@ -1,0 +1,158 @@
+"""Tables: each row of a CSV file is a sequence of L discrete tokens, one a column."""
+
+import csv
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from mdmjax.data.corpora import SPLITS, Corpus, check_fractions, position_cuts
+from mdmjax.data.files import read_utf8
+from mdmjax.data.vocabularies import Columns, number
+
+
+def table(
+    path: str | os.PathLike | Mapping[str, str | os.PathLike],
+    splits: Mapping[str, float] = SPLITS,
+    *,
+    bins: int = 32,
+    shuffle_rows: int | None = None,
+) -> Corpus:
+    """A CSV file with a header. Each column is a discrete token with ids of its own, so V is the sum of cardinalities.
+
+    A column whose filled cells are all numbers is numeric: one token for each value where the training rows have at
+    most `bins` distinct values (another value counts as the nearest), else at most `bins` quantile bins, where a value
+    that fills a quantile has a bin to itself. The bins come from the training rows only, and empty cells are a token of
+    their own. Any other column is categorical, with the values of all rows, sorted. `meta["columns"]` lists name, kind,
+    cardinality, first id and inner bin edges.
+
+    path: a file, whose consecutive rows are split by `splits` (after a permutation by the seed `shuffle_rows`, if
+    given: for files that are sorted), or a mapping from split names, "train" among them, to files with one header.
+
+    Raises FileNotFoundError; ValueError for an empty file, a missing header, no rows, ragged rows, text not in UTF-8.
+    """
+    files = (
+        {name: pathlib.Path(p) for name, p in path.items()} if isinstance(path, Mapping) else {"": pathlib.Path(path)}
+    )
+    content = {name: _read(p) for name, p in files.items()}
+    names = content[next(iter(content))][0]
+    for name, (header, _) in content.items():
+        if header != names:
+            raise ValueError(
+                f"{str(files[name])!r} has the columns {header}, the first file has {names}: they should agree"
+            )
+    rows = list(itertools.chain.from_iterable(rows for _, rows in content.values()))
+    if isinstance(path, Mapping):
+        ends = np.cumsum([0, *(len(rows) for _, rows in content.values())]).tolist()
+        cuts = dict(zip(files, itertools.pairwise(ends), strict=True))
+    else:
+        check_fractions(splits)
+        cuts = position_cuts(len(rows), splits)
+        if shuffle_rows is not None:
+            rows = [rows[i] for i in np.random.default_rng(shuffle_rows).permutation(len(rows))]
+    if "train" not in cuts:
+        raise ValueError(
+            f"the bins of a table come from its split 'train', which is not among {list(cuts)}: name one so"
+        )
+    start, stop = cuts["train"]
+    if start == stop:
+        raise ValueError(
+            f"a table of {len(rows)} rows leaves none for training: more rows or a larger split are needed"
+        )
+    columns = [[row[c] for row in rows] for c in range(len(names))]
+    made = [_column(cells, slice(start, stop), bins) for cells in columns]
+    vocabulary = Columns(tuple(names), tuple(labels for labels, _ in made), tuple(edges for _, edges in made))
+    ids = np.stack([vocabulary.encode_column(c, cells) for c, cells in enumerate(columns)], axis=1)
+    hashes = {name: hashlib.sha256(p.read_bytes()).hexdigest() for name, p in files.items()}
+    meta = {
+        "name": next(iter(files.values())).stem,
+        "sha256": next(iter(hashes.values())) if len(hashes) == 1 else hashes,
+        "source": {k: os.fspath(p) for k, p in path.items()} if isinstance(path, Mapping) else os.fspath(path),
+        "split_by": "source" if isinstance(path, Mapping) else "position",
+        "shuffle_rows": shuffle_rows,
+        "splits": {name: {"tokens": (b - a) * len(names), "start": a, "stop": b} for name, (a, b) in cuts.items()},
+        "columns": [
+            {
+                "name": name,
+                "kind": "categorical" if edges is None else "numeric",
+                "cardinality": len(labels),
+                "first_id": int(first),
+                "edges": None if edges is None else list(edges),
+            }
+            for name, labels, edges, first in zip(
+                names, vocabulary.labels, vocabulary.edges, vocabulary.offsets, strict=True
+            )
+        ],
+    }
+    return Corpus({name: ids[a:b].astype(np.uint32) for name, (a, b) in cuts.items()}, vocabulary, meta)
+
+
+def _read(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, all of one length."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such table {str(path)!r}: give the path of a CSV file with a header")
+    text = "".join(read_utf8(path))
+    reader = csv.reader(text.splitlines(keepends=True), skipinitialspace=True, strict=True)
+    header, rows = None, []
+    try:
+        for row in reader:
+            if not row:
+                continue
+            if header is None:
+                header = row
+            elif len(row) != len(header):
+                raise ValueError(
+                    f"{str(path)!r}, line {reader.line_num}: {len(row)} cells where the header has {len(header)}; "
+                    "every row should have one cell for each column"
+                )
+            else:
+                rows.append(row)
+    except csv.Error as error:
+        raise ValueError(f"{str(path)!r}, line {reader.line_num}: {error}; a comma-separated table is needed") from None
+    if header is None:
+        raise ValueError(f"{str(path)!r} is empty: a header with column names, and rows, are needed")
+    numbered = header == [str(i) for i in range(len(header))]
+    for name in header:
+        if not name.strip() or header.count(name) > 1:
+            raise ValueError(f"{str(path)!r}: the header {header} should name each column, each differently")
+        if number(name) is not None and not numbered:
+            raise ValueError(
+                f"{str(path)!r} has no header: its first line holds the number {name!r}; the first line should be the "
+                "names of the columns"
+            )
+    if not rows:
+        raise ValueError(f"{str(path)!r} has a header and no rows: at least one row is needed")
+    return header, rows
+
+
+def _column(cells: list[str], train: slice, bins: int) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+    """Labels, and for a numeric column the inner edges of its bins: bin i is edges[i-1] <= x < edges[i]."""
+    filled = [cell for cell in cells if cell]
+    if not filled or None in map(number, filled):
+        return tuple(sorted(set(cells))), None
+    numbers = np.array([float(cell) if cell else np.nan for cell in cells])
+    missing = ("",) if np.isnan(numbers).any() else ()
+    values, counts = np.unique(numbers[train][~np.isnan(numbers[train])], return_counts=True)
+    if len(values) <= bins:
+        edges = (values[1:] + values[:-1]) / 2
+    else:
+        ranks = np.arange(1, bins) * counts.sum() / bins
+        first = np.searchsorted(np.cumsum(counts), ranks, side="right")  # of each quantile, as an index into values
+        full = first[1:][first[1:] == first[:-1]]  # values that fill a quantile end where the next value begins
+        cuts = np.unique(np.concatenate([first, full + 1]))
+        edges = values[cuts[(cuts > 0) & (cuts < len(values))]]
+    bin_of = np.searchsorted(edges, values, side="right")
+    labels = []
+    for b in range(len(edges) + 1):
+        inside = values[bin_of == b]
+        low, high = (_text(inside[0]), _text(inside[-1])) if len(inside) else ("", "")
+        labels.append(low if low == high else f"{low}..{high}")
+    return (*labels, *missing), tuple(edges.tolist())
+
+
+def _text(value: np.float64) -> str:
+    """The shortest text that reads back as the value, whole numbers without the point."""
+    return str(int(value)) if value == np.floor(value) and abs(value) < 1e15 else repr(float(value))

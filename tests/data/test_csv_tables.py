@@ -1,0 +1,132 @@
+"""Tables: rows of discrete tokens with bins that know the training rows only."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdmjax.data import table, tables, vocabulary_from_dict
+
+
+def write(path, rows, header="x,kind,n"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_columns_have_ids_of_their_own(tmp_path):
+    path = write(tmp_path / "a.csv", [f'{i / 10},"{"ab"[i % 2]}, {i % 3}",{i % 4 or ""}' for i in range(100)])
+    corpus = table(path, bins=8)
+    x, kind, n = corpus.meta["columns"]
+    assert [c["kind"] for c in (x, kind, n)] == ["numeric", "categorical", "numeric"]
+    assert [c["cardinality"] for c in (x, kind, n)] == [8, 6, 4]  # n: 1, 2, 3 and empty
+    assert [c["first_id"] for c in (x, kind, n)] == [0, 8, 14] and corpus.vocabulary.size == 18
+    assert {k: v.shape for k, v in corpus.splits.items()} == {"train": (90, 3), "validation": (5, 3), "test": (5, 3)}
+    rows = np.concatenate(list(corpus.splits.values()))
+    assert (rows.min(axis=0) == [0, 8, 14]).all() and (rows.max(axis=0) == [7, 13, 17]).all()
+    assert corpus.vocabulary.decode(rows[4]) == '0..1,"a, 1",\n'
+    assert json.loads(json.dumps(corpus.meta)) == corpus.meta
+    again = vocabulary_from_dict(json.loads(json.dumps(corpus.vocabulary.to_dict())))
+    np.testing.assert_array_equal(again.encode('0.4,"a, 1",\n0.0,"a, 0",2'), [*rows[4], *rows[6] * 0 + [0, 8, 15]])
+
+
+def test_bins_come_from_the_training_rows_only(tmp_path):
+    rng = np.random.default_rng(0)
+    train = [f"{v},a,1" for v in rng.normal(size=900)]
+    edges = []
+    for shift in 0, 1000:
+        rest = [f"{v + shift},a,1" for v in rng.normal(size=100)]
+        corpus = table(write(tmp_path / "a.csv", train + rest))
+        edges.append(corpus.meta["columns"][0]["edges"])
+        counts = np.bincount(corpus.splits["train"][:, 0])
+        assert len(counts) == 32 and counts.min() >= 26 and counts.max() <= 31  # 900 / 32 = 28.1
+    assert edges[0] == edges[1]
+    assert (corpus.splits["test"][:, 0] == 31).all()
+
+
+@given(st.lists(st.integers(-5, 30), min_size=1, max_size=200), st.integers(2, 16))
+def test_a_bin_is_where_its_label_says(values, bins):
+    labels, edges = tables._column([str(v) for v in values], slice(None), bins)
+    assert len(labels) == len(edges) + 1 <= bins
+    found = np.searchsorted(edges, values, side="right")
+    assert set(found) == set(range(len(labels)))  # no bin is empty
+    for value, b in zip(values, found, strict=True):
+        low, _, high = labels[b].partition("..")
+        assert int(low) <= value <= int(high or low)
+    if len(set(values)) <= bins:
+        assert labels == tuple(str(v) for v in sorted(set(values)))
+    for value in set(values):  # what fills two quantiles is alone
+        if values.count(value) * bins >= 3 * len(values):
+            assert str(value) in labels
+
+
+def test_values_between_few_values_count_as_the_nearest(tmp_path):
+    corpus = table(
+        {"train": write(tmp_path / "a", ["1,a,1", "5,a,1"]), "test": write(tmp_path / "b", ["2,a,1", "9,a,1"])}
+    )
+    assert corpus.splits["test"][:, 0].tolist() == [0, 1] and corpus.meta["split_by"] == "source"
+
+
+def test_rows_of_a_sorted_file_can_be_shuffled(tmp_path):
+    path = write(tmp_path / "a.csv", [f"{i},a,{i // 50}" for i in range(100)])
+    plain, shuffled, again = table(path), table(path, shuffle_rows=1), table(path, shuffle_rows=1)
+    assert len(set(plain.splits["test"][:, 2])) == 1 and len(set(shuffled.splits["test"][:, 2])) == 2
+    for split in shuffled.splits:
+        np.testing.assert_array_equal(shuffled.splits[split], again.splits[split])
+    assert shuffled.meta["shuffle_rows"] == 1
+
+
+def test_bad_tables_are_named_in_one_line(tmp_path):
+    path = tmp_path / "t.csv"
+    for content, words in [
+        (b"", "is empty: a header"),
+        (b"a,b\n", "header and no rows"),
+        (b"a,b\n1,2\n\n1,2,3\n", r"line 4: 3 cells where the header has 2; every row"),
+        (b"1.5,x\n2.5,y\n", "no header: its first line holds the number '1.5'; the first line should be"),
+        (b"a,a\n1,2\n", "each differently"),
+        (b"a,\n1,2\n", "should name each column"),
+        (b"a,b\n1,\xff\n", "byte 6 is 0xFF"),
+        (b'a,b\n1,"x"y\n', r"line 2: .* comma-separated table is needed"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=words) as caught:
+            table(path)
+        assert "t.csv" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="no such table .* CSV file with a header"):
+        table(tmp_path / "none.csv")
+    good = write(path, ["1,a,1"] * 9)
+    with pytest.raises(ValueError, match="split 'train', which is not among"):
+        table(good, {"fit": 0.5, "test": 0.5})
+    with pytest.raises(ValueError, match="leaves none for training"):
+        table(good, {"train": 0.01, "test": 0.99})
+    with pytest.raises(ValueError, match="they should agree"):
+        table({"train": good, "test": write(tmp_path / "o.csv", ["1,a,1"], "x,kind,m")})
+    (tmp_path / "pandas.csv").write_text("0,1\n5,6\n")
+    assert table(tmp_path / "pandas.csv", {"train": 1.0}).vocabulary.names == ("0", "1")
+
+
+def test_bad_cells_are_named(tmp_path):
+    vocabulary = table(write(tmp_path / "a.csv", [f"{i},{'ab'[i % 2]},1" for i in range(10)])).vocabulary
+    with pytest.raises(ValueError, match="row 2, column 'kind': 'c' should be one of 'a', 'b'"):
+        vocabulary.encode("1,a,1\n1,c,1")
+    with pytest.raises(ValueError, match="row 1, column 'x': 'many' should be a number"):
+        vocabulary.encode("many,a,1")
+    with pytest.raises(ValueError, match="row 1, column 'x': '' should be a number"):
+        vocabulary.encode(",a,1")
+    with pytest.raises(ValueError, match="row 1 has 2 cells where the table has 3 columns"):
+        vocabulary.encode("1,a")
+
+
+@pytest.mark.parametrize("name, shape", [("adult.csv", (30162, 15)), ("magic.train.csv", (15216, 11))])
+def test_real_tables(root, name, shape):
+    path = root / "../shared/data" / name
+    if not path.exists():
+        pytest.skip(f"../shared/data/{name} is not there")
+    corpus = table(path, {"train": 1.0})
+    assert corpus.splits["train"].shape == shape
+    assert np.unique(corpus.splits["train"]).tolist() == list(range(corpus.vocabulary.size))  # every token occurs
+    lines = path.read_text().splitlines()[1:101]
+    np.testing.assert_array_equal(corpus.vocabulary.encode("\n".join(lines)), corpus.splits["train"][:100].reshape(-1))
+    text = corpus.vocabulary.decode(corpus.splits["train"][:100].reshape(-1))
+    np.testing.assert_array_equal(corpus.vocabulary.encode(text), corpus.splits["train"][:100].reshape(-1))
