@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from mdmjax import data, evaluation, networks, objectives, process, sampling, training
 from mdmjax.data import Corpus, Vocabulary
+from mdmjax.reports import to_json, write_atomic
 
 SCHEDULES = dict(
     linear=process.Linear,
@@ -61,15 +62,23 @@ def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str |
     return choose(c.source, "data.source", sources)()
 
 
-def rows_of(tokens: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [N, L], scored [N, L]) of a held-out text or table."""
+def rows_of(tokens: np.ndarray, length: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens [N, L], scored [N, L]) of a held-out text or table. ValueError where they are too few for an error."""
+    least = 2 if tokens.ndim == 2 else length + 1  # two rows
+    if len(tokens) < least:
+        raise ValueError(
+            f"the {split} split has {len(tokens)} {'rows' if tokens.ndim == 2 else 'tokens'}, and for an error bar it "
+            f"needs at least {least}: give more data" + (f", or a length below {length}" if tokens.ndim == 1 else "")
+        )
     if tokens.ndim == 2:
         return tokens, np.ones(tokens.shape, bool)
     return data.evaluation_windows(tokens, length)
 
 
 def spaced(rows: tuple[np.ndarray, np.ndarray], most: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most that many rows, evenly spaced; all for 0."""
+    """At most that many rows, evenly spaced; all for 0. ValueError for 1, which has no error bar."""
+    if most == 1 or most < 0:
+        raise ValueError(f"{most} rows: an error bar needs at least 2 (0: all of them)")
     count = len(rows[0])
     if not 0 < most < count:
         return rows
@@ -86,7 +95,11 @@ class Experiment:
     length: int
 
     def __post_init__(self):
-        c, parts = self.config.train, self.layout.shards * self.config.train.micro
+        c = self.config.train
+        for name in ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep", "micro"):
+            if c[name] < 1:
+                raise ValueError(f"train.{name}={c[name]}: must be at least 1")
+        parts = self.layout.shards * c.micro
         devices = jax.device_count() if c.batch and self.config.parallel == "pmap" else 1
         for name, batch in (("train.batch", c.batch), ("evaluate.batch", self.config.evaluate.batch)):
             divisor = (parts if name == "train.batch" else self.layout.shards) * devices
@@ -94,9 +107,6 @@ class Experiment:
                 raise ValueError(
                     f"{name}={batch} must be a multiple of {divisor} (devices that share a batch, times micro-batches)"
                 )
-        for name in ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep", "micro"):
-            if c[name] < 1:
-                raise ValueError(f"train.{name}={c[name]}: must be at least 1")
 
     @functools.cached_property
     def layout(self) -> training.MeshLayout | training.PmapLayout:
@@ -233,11 +243,19 @@ class Experiment:
         return tokens
 
 
-def keep_vocabulary(workdir: Path, vocabulary: Vocabulary, length: int) -> None:
-    """Beside the config: what a checkpoint's tokens mean."""
-    from mdmjax.reports import to_json, write_atomic
+def keep_vocabulary(workdir: Path, corpus: Corpus, length: int) -> None:
+    """Beside the config: what a checkpoint's tokens mean, and the hash of the data that they are from.
 
-    write_atomic(workdir / "vocabulary.json", to_json({"length": length, **vocabulary.to_dict()}))
+    Raises ValueError where the run in the workdir was trained on other data.
+    """
+    path = workdir / "vocabulary.json"
+    text = to_json({"length": length, "sha256": corpus.meta["sha256"], **corpus.vocabulary.to_dict()})
+    if path.exists() and path.read_text() != text:
+        raise ValueError(
+            f"{workdir} holds a run on other data (its hash is in {path}; now it is {corpus.meta['sha256'][:12]}...): "
+            "give that data, or another --workdir"
+        )
+    write_atomic(path, text)
 
 
 def load(workdir: str, which: str = "last", say: Callable = lambda line: None):
@@ -254,6 +272,7 @@ def load(workdir: str, which: str = "last", say: Callable = lambda line: None):
     config.train.batch = config.evaluate.batch = jax.device_count() * config.train.micro
     description = json.loads((root / "vocabulary.json").read_text())
     length = description.pop("length")
+    description.pop("sha256")
     vocabulary = data.vocabulary_from_dict(description)
     experiment = Experiment(config, vocabulary.size, length)
     checkpoints = training.Checkpoints(root / "checkpoints", read_only=True)

@@ -10,6 +10,7 @@ from mdmjax.reports import Report, write_report
 
 
 def main(config, workdir):
+    """See the module."""
     began = time.monotonic()
     experiment, vocabulary, step, params = build.load(config.checkpoint, config.which, cli.log)
     own = None
@@ -23,7 +24,7 @@ def main(config, workdir):
     split = "text" if config.path else config.split
     if split not in corpus.splits:
         raise ValueError(f"split={split!r}: the data's splits are {', '.join(corpus.splits)}")
-    rows = build.spaced(build.rows_of(corpus.splits[split], experiment.length), config.rows)
+    rows = build.spaced(build.rows_of(corpus.splits[split], experiment.length, split), config.rows)
     shards = experiment.layout.shards
     if config.batch < 1 or config.batch % shards:
         raise ValueError(f"batch={config.batch}: must be a multiple of {shards}, the number of devices")

@@ -13,6 +13,7 @@ from mdmjax.reports import Report, Sample, trace_html, write_atomic, write_repor
 
 
 def main(config, workdir):
+    """See the module."""
     began = time.monotonic()
     experiment, vocabulary, step, params = build.load(config.checkpoint, config.which, cli.log)
     c = config.sample

@@ -15,21 +15,22 @@ from mdmjax.reports import Curve, Report, Sample, write_report
 
 
 def main(config, workdir):
+    """See the module."""
     # ---- set-up: whatever is wrong with the command shows here
     began = time.monotonic()
     if config.distributed:
         jax.distributed.initialize()
     main_process = jax.process_index() == 0
     say = cli.log if main_process else lambda line: None
-    cli.check_workdir(workdir, config)
     corpus = build.corpus(config)
-    held_out = {name: build.rows_of(tokens, config.data.length) for name, tokens in corpus.splits.items()}
     train_tokens = corpus.splits["train"]
-    length = held_out["train"][0].shape[1]
-    for name in config.evaluate.splits:
-        if name not in held_out:
-            raise ValueError(f"evaluate.splits has {name!r}: the data's splits are {', '.join(held_out)}")
-    held_out.pop("train")
+    length = train_tokens.shape[1] if train_tokens.ndim == 2 else config.data.length
+    splits = [name for name in corpus.splits if name != "train"]
+    if not config.evaluate.splits or not set(config.evaluate.splits) <= set(splits):
+        raise ValueError(f"evaluate.splits={tuple(config.evaluate.splits)}: choose from {', '.join(splits)}")
+    held_out = {name: build.rows_of(corpus.splits[name], length, name) for name in config.evaluate.splits}
+    monitor = config.evaluate.splits[0]
+    monitored = build.spaced(held_out[monitor], config.evaluate.rows)
     source = (
         data.RowSource(train_tokens)
         if train_tokens.ndim == 2
@@ -39,9 +40,11 @@ def main(config, workdir):
     batches = data.batches(source, config.train.batch, config.seed, jax.process_index(), jax.process_count())
     shapes = jax.eval_shape(experiment.make_state)
     canvas = experiment.canvas(corpus.vocabulary, config.sample.rows, config.sample.prompt)
-    experiment.planner(config.sample)
+    experiment.scorer(config.evaluate.draws, config.evaluate.groups)
+    run = experiment.sampler(config.sample)
+    cli.check_workdir(workdir, config)  # last, so that a command that was wrong leaves nothing that refuses the next
     if main_process:
-        build.keep_vocabulary(workdir, corpus.vocabulary, length)
+        build.keep_vocabulary(workdir, corpus, length)
     parameters = networks.parameter_count(shapes.params)
     say(
         f"{parameters:,} parameters, {len(train_tokens):,} training tokens of {experiment.vocab} kinds, "
@@ -50,8 +53,6 @@ def main(config, workdir):
 
     # ---- training
     checkpoints = training.Checkpoints(workdir / "checkpoints", config.train.keep)
-    monitor = next(iter(config.evaluate.splits))
-    monitored = build.spaced(held_out[monitor], config.evaluate.rows)
     evaluators = {}
 
     def bound(params, rows, progress=lambda rows: None):
@@ -122,7 +123,6 @@ def main(config, workdir):
     # ---- samples
     key = jax.random.key(config.seed)
     local = multihost_utils.process_allgather(params, tiled=True) if jax.process_count() > 1 else params
-    run = experiment.sampler(config.sample)
     samples = run(local, canvas.copy(), key)
     texts = [
         Sample.from_tokens(build.pieces(corpus.vocabulary, row), given, f"sample {i}")

@@ -9,5 +9,10 @@ from experiments.configs.base import QUICK, base, variant
 
 
 def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
     config = base()
+    config.data.length = 64
+    config.network.update(width=128, depth=4, heads=4, qk_norm=True)
+    config.train.update(steps=2000, batch=32, learning_rate=4e-3, warmup=50, evaluate_every=250, checkpoint_every=250)
+    config.evaluate.rows = 128
     return variant(config, name, **QUICK)

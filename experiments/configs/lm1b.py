@@ -10,6 +10,7 @@ from experiments.configs.base import QUICK, base, variant
 
 
 def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
     config = base()
     config.data.update(source="tfds", name="lm1b", vocabulary="tokenizer.json", length=128, stride=128)
     config.network.update(width=768, depth=12, heads=12, dtype="bfloat16")

@@ -11,6 +11,7 @@ from experiments.configs.base import QUICK, base, variant
 
 
 def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
     config = base()
     config.data.update(source="text", path="openwebtext", vocabulary="tokenizer.json", length=1024, stride=1024)
     config.network.update(width=768, depth=12, heads=12, dtype="bfloat16", remat=True)

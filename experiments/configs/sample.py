@@ -12,6 +12,7 @@ from experiments.configs.base import sampling, variant
 
 
 def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
     config = ConfigDict(
         dict(
             seed=0,

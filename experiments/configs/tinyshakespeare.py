@@ -10,6 +10,7 @@ from experiments.configs.base import QUICK, base, variant
 
 
 def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
     config = base()
     config.data.source = "text"
     config.data.path = "tinyshakespeare.txt"

@@ -101,8 +101,9 @@ def summarise(nats: Float[np.ndarray, "N G"], counts: Int[np.ndarray, "N"], esti
     """Nats per token from per-row estimates: the ratio estimator sum(nats) / sum(counts) and its standard error.
 
     The total error is that of the ratio over rows, sqrt(N/(N-1) sum_i (z_i - R n_i)^2) / sum_i n_i with z_i a mean
-    over groups; it holds both the choice of rows and the draws. The Monte Carlo part, sqrt(sum_i s_i^2 / G) / sum_i n_i
     over groups; it holds the choice of rows and the draws. The Monte Carlo part, sqrt(sum_i s_i^2 / G) / sum_i n_i
+    with s_i^2 the variance of row i's G groups, holds the draws alone; 0 for an exact scorer (G = 1). Raises ValueError
+    for fewer than 2 rows.
     """
     nats = np.asarray(nats, np.float64)
     if len(nats) < 2:

@@ -11,6 +11,8 @@ import orbax.checkpoint as ocp
 
 
 class Restored(NamedTuple):
+    """What `restore` found."""
+
     step: int
     state: Any
     meta: dict  # what was saved beside the state: position in the data, elapsed time, bound
@@ -27,6 +29,8 @@ def fingerprint(tree: Any) -> jax.Array:
     def bits(x):
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.random.key_data(x)
+        if x.dtype == jnp.bool_:
+            x = x.astype(jnp.uint8)
         width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[x.dtype.itemsize]
         words = jax.lax.bitcast_convert_type(x, width).astype(jnp.uint32).reshape(-1)
         places = jax.lax.iota(jnp.uint32, words.size) * jnp.uint32(2654435761) + jnp.uint32(1)

@@ -58,8 +58,8 @@ def train(
     `make_state()` builds the first state, `step(state, batch)` is a `Step`, `layout` a `MeshLayout` or `PmapLayout`.
     `batches` yields this process's rows and has `get_state` / `set_state`. `evaluate(state)` returns the bound and may
     write its own rows; `write(step, **numbers)` receives the metrics of a step; `progress` and `say` inform a person.
-    `on_start(step)` is called once the starting step is known. Raises NonFiniteLoss, with the step, its example ids and
-    the last good checkpoint named.
+    `on_start(step)` is called once the starting step is known. Raises NonFiniteLoss where a loss, a gradient or the
+    bound is not finite, with the step, its example ids and the last good checkpoint named.
     """
     # ---- state: from the newest checkpoint, else from the initialiser
     restored = restore(layout, make_state, checkpoints, say)
@@ -89,16 +89,18 @@ def train(
         number, ids, metrics = pending
         pending = None
         numbers = {name: float(value) for name, value in metrics.items()}
-        if not math.isfinite(numbers["loss"]):
-            saved = checkpoints.steps()
-            last = f"the last good checkpoint is step {saved[-1]}" if saved else "there is no checkpoint yet"
-            raise NonFiniteLoss(
-                f"the loss of step {number} is {numbers['loss']} (examples {_span(ids)}); {last}: "
-                "resume from it with a smaller learning rate, or look at those examples"
-            )
+        for name, what in (("loss", "loss"), ("grad_norm", "gradient norm")):  # either one spoils the parameters
+            if not math.isfinite(numbers[name]):
+                raise diverged(f"the {what} of step {number} is {numbers[name]} (examples {_span(ids)})")
         progress(number, **numbers, bound=bound)
         if number % plan.log_every == 0 or number == 1:
             write(number, **numbers)
+
+    def diverged(what: str) -> NonFiniteLoss:
+        checkpoints.wait()
+        saved = checkpoints.steps()
+        last = f"the last good checkpoint is step {saved[-1]}" if saved else "there is no checkpoint yet"
+        return NonFiniteLoss(f"{what}; {last}: train with a smaller learning rate, or look at those examples")
 
     def save(number: int, bound: float | None) -> None:
         collect()
@@ -121,11 +123,12 @@ def train(
                 if number % plan.evaluate_every == 0 or last:
                     collect()
                     latest = bound = evaluate(state)
-                if number % plan.checkpoint_every == 0 or latest is not None:
+                    if not math.isfinite(bound):
+                        raise diverged(f"the bound after step {number} is {bound} (examples {_span(batch['ids'])})")
+                leaving = stop.requested(number % plan.log_every == 0) and not last  # asked once, so it is saved
+                if number % plan.checkpoint_every == 0 or latest is not None or leaving:
                     save(number, latest)
-                elif stop.requested(number % plan.log_every == 0):
-                    save(number, None)
-                if stop.requested(number % plan.log_every == 0) and not last:
+                if leaving:
                     checkpoints.wait()
                     return Outcome(state, elapsed(), finished=False)
             collect()

@@ -124,7 +124,8 @@ class PmapLayout:
         return {k: v.reshape(devices, v.shape[0] // devices, *v.shape[1:]) for k, v in batch.items()}
 
     def step(self, function: Callable, state: Any) -> Callable:
-        return jax.pmap(function, axis_name=self.axis, in_axes=(None, 0), out_axes=None, donate_argnums=(0,))
+        donated = (0,) if jax.process_count() == 1 else ()  # over processes a donated state would be gone afterwards
+        return jax.pmap(function, axis_name=self.axis, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
 
     def map(self, function: Callable, params: Any) -> Callable:
         mapped = jax.pmap(function, axis_name=self.axis, in_axes=(None, 0))

@@ -112,7 +112,7 @@ class Step:
         average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.average, params)
         metrics = {
             "loss": total / tokens,  # nats per token
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": jnp.asarray(self.learning_rate(state.step), jnp.float32),
             "scored": scored,
         }

@@ -111,8 +111,8 @@ def test_consecutive_rows_are_spread_evenly_by_themselves():
 
 
 @each_law
+def test_expected_weight_of_a_position(law):
     """E[weight * mask_i] = int weight(t) (1 - alpha(t)) dt = 1, for every law and schedule, the T-step law too."""
-    """E[weight * mask_i] = E over rates of (1/r) * r = 1 for the linear schedule's dr / r; the T-step law has it too."""
     draws = many(law, 20000, 2, 3)
     value = np.asarray(draws.weights[..., None] * draws.masks)
     mean, error = value.mean(0), value.std(0) / math.sqrt(len(value))
