@@ -16,12 +16,11 @@ ID_LIMIT = 2**31  # ids are int32 and wrap around here
 
 
 @runtime_checkable
+@runtime_checkable
 class Source(Protocol):
     """Random access to examples of one length L."""
 
     def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Int32[np.ndarray, "L"]: ...
 
     def gather(self, indices: Integer[np.ndarray, "b"]) -> Int32[np.ndarray, "b L"]:
         """The examples at `indices`."""
