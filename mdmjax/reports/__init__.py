@@ -1,7 +1,7 @@
 """`report.json`, and self-contained pages of a run and of a sampler's trace."""
 
 from mdmjax.reports.environment import environment
-from mdmjax.reports.html import report_html
+from mdmjax.reports.html import duration, report_html
 from mdmjax.reports.report import Curve, Report, Sample, plain, read_report, to_json, write_atomic, write_report
 from mdmjax.reports.trace import trace_html
 
@@ -9,6 +9,7 @@ __all__ = [
     "Curve",
     "Report",
     "Sample",
+    "duration",
     "environment",
     "plain",
     "read_report",
