@@ -1,0 +1,61 @@
+"""A tiny training run that a test lays out over devices as it likes."""
+
+import functools
+
+import jax
+import numpy as np
+
+from mdmjax.data import RowSource, batches, evaluation_windows
+from mdmjax.evaluation import Scorer, evaluate
+from mdmjax.networks import TransformerConfig, transformer
+from mdmjax.objectives import MaskedDiffusion, dense
+from mdmjax.training import Step, adamw, init_state
+
+VOCAB, LENGTH, BATCH, STEPS = 11, 15, 32, 4
+MODEL = transformer(TransformerConfig(vocab=VOCAB, length=LENGTH, width=32, depth=1, heads=2))
+OPTIMIZER, RATE = adamw(learning_rate=1e-2, steps=20, warmup=1)
+
+
+def make_state():
+    """The first state."""
+    return init_state(MODEL.init, OPTIMIZER, jax.random.key(7))
+
+
+def make_step(layout, micro: int = 1, nll=dense) -> Step:
+    """A step of the toy under a layout."""
+    objective = MaskedDiffusion(VOCAB, nll=nll)
+    return Step(MODEL.bind, objective, OPTIMIZER, RATE, BATCH, 0.9, micro, layout.shards, layout.axis)
+
+
+def make_batches(rank: int = 0, ranks: int = 1):
+    """Rows with a pattern, so that there is something to learn."""
+    starts = np.random.default_rng(0).integers(0, VOCAB, (200, 1))
+    return batches(RowSource((starts + 3 * np.arange(LENGTH)) % VOCAB), BATCH, 5, rank, ranks)
+
+
+def run(layout, micro: int = 1, nll=dense, rank: int = 0, ranks: int = 1):
+    """(losses [STEPS], scored [STEPS], gradient norms [STEPS], final state)."""
+    state = layout.init(make_state)
+    step = layout.step(make_step(layout, micro, nll), state)
+    rows, metrics = make_batches(rank, ranks), []
+    for _ in range(STEPS):
+        state, numbers = step(state, layout.put(next(rows)))
+        metrics.append({name: np.asarray(value) for name, value in numbers.items()})
+    rows.close()
+    return *(np.array([m[name] for m in metrics]) for name in ("loss", "scored", "grad_norm")), state
+
+
+def bound(layout, params, batch: int, rank: int = 0, ranks: int = 1):
+    """The bound of a held-out text of 21 windows, the last of them partly context."""
+    text = np.random.default_rng(1).integers(0, VOCAB, 20 * LENGTH + 5)
+    key, scorer = jax.random.key(3), Scorer(VOCAB, draws=2, groups=2)
+    score = layout.map(lambda params, batch: scorer(MODEL.bind(params), batch, key), params)
+    return evaluate(
+        functools.partial(score, params),
+        *evaluation_windows(text, LENGTH),
+        size=batch,
+        estimator="test",
+        put=layout.put,
+        rank=rank,
+        ranks=ranks,
+    )
