@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ class Experiment:
     config: ConfigDict
     vocab: int
     length: int
+    devices: Sequence[Any] | None = None  # of the mesh, which may be those of a topology; None: all that are present
 
     def __post_init__(self):
         c = self.config.train
@@ -110,7 +111,7 @@ class Experiment:
 
     @functools.cached_property
     def layout(self) -> training.MeshLayout | training.PmapLayout:
-        mesh = lambda: training.MeshLayout(training.make_mesh(**self.config.mesh))
+        mesh = lambda: training.MeshLayout(training.make_mesh(**self.config.mesh, devices=self.devices))
         return choose(self.config.parallel, "parallel", dict(mesh=mesh, pmap=training.PmapLayout))()
 
     @property
@@ -201,11 +202,15 @@ class Experiment:
     def estimator(self) -> str:
         return "exact chain rule" if self.autoregressive else "exact-count negative ELBO"
 
-    def evaluator(self, params: Any, draws: int, groups: int, batch: int, seed: int) -> Callable:
-        """`evaluate(params, rows, progress) -> Bound`, compiled once. Its draws depend on `seed` and the row only."""
+    def score(self, params: Any, draws: int, groups: int, seed: int) -> Callable:
+        """The evaluation step `(params, batch) -> nats [B, groups]`, compiled once for parameters placed like these."""
         key = jax.random.key(seed)
         scorer = self.scorer(draws, groups)
-        score = self.layout.map(lambda params, batch: scorer(self.model.bind(params), batch, key), params)
+        return self.layout.map(lambda params, batch: scorer(self.model.bind(params), batch, key), params)
+
+    def evaluator(self, params: Any, draws: int, groups: int, batch: int, seed: int) -> Callable:
+        """`evaluate(params, rows, progress) -> Bound`, compiled once. Its draws depend on `seed` and the row only."""
+        score = self.score(params, draws, groups, seed)
 
         def evaluate(params, rows, progress=lambda rows: None) -> evaluation.Bound:
             return evaluation.evaluate(
