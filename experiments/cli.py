@@ -159,7 +159,7 @@ def load_config(path: str) -> ml_collections.ConfigDict:
     name, _, variant = path.partition(":")
     file = Path(name)
     if not file.is_file():
-        known = [str(p) for p in [*file.parent.glob("*.py"), *_configs()] if p.stem != "__init__"]
+        known = [str(p) for p in [*file.parent.glob("*.py"), *_configs()]]
         stems = {p: Path(p).stem for p in known}
         near = difflib.get_close_matches(file.stem, stems.values(), 1)
         say = next((p for p, stem in stems.items() if near and stem == near[0]), None)
@@ -197,13 +197,15 @@ def _check_key(key: str, config: ml_collections.ConfigDict, path: str) -> None:
 
 def _near(word: str, known: Sequence[str]) -> str:
     same_end = [name for name in known if name.split(".")[-1] == word.split(".")[-1]]
-    near = list(dict.fromkeys(same_end + difflib.get_close_matches(word, known, 3, 0.5)))[:3]
+    near = list(dict.fromkeys(same_end or difflib.get_close_matches(word, known, 3, 0.5)))[:3]
     return f": did you mean {' or '.join(near)}?" if near else f": known are {', '.join(list(known)[:12])}"
 
 
 def _bad_value(error: Exception, config: ml_collections.ConfigDict) -> str:
     flag, _, reason = str(error).removeprefix("flag ").partition(": ")
     key, _, value = flag.partition("=")
+    if flag.startswith("Missing value for flag "):
+        return f"{flag.removeprefix('Missing value for flag ')} has no value: write it as --config.a.b=value"
     if not key.startswith("--config."):
         return explain(error)
     key = key.removeprefix("--config.")
@@ -213,7 +215,7 @@ def _bad_value(error: Exception, config: ml_collections.ConfigDict) -> str:
 
 
 def _configs() -> list[Path]:
-    files = sorted(path for path in CONFIGS.glob("*.py") if path.stem != "__init__")
+    files = sorted(path for path in CONFIGS.glob("*.py") if "\ndef get_config(" in path.read_text())
     return [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in files]
 
 
