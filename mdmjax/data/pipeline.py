@@ -16,7 +16,6 @@ ID_LIMIT = 2**31  # ids are int32 and wrap around here
 
 
 @runtime_checkable
-@runtime_checkable
 class Source(Protocol):
     """Random access to examples of one length L."""
 

@@ -41,7 +41,8 @@ class NGrams:
         tokens = _checked(tokens, self.vocab)
         result = np.empty((len(self.orders), len(tokens)))
         p = np.full(len(tokens), 1 / self.vocab)
-        rank = np.zeros(len(tokens) + 1, np.int64)  # rank[i]: of the k-gram that ends before token i, -1 if unseen
+        # rank[i]: of the k-gram that ends before token i; -1 if it is unseen, or cut off by the start of the text
+        rank = np.zeros(len(tokens) + 1, np.int64)
         for k, order in enumerate(self.orders):
             context = rank[:-1]
             keys = context * self.vocab + tokens
@@ -52,7 +53,6 @@ class NGrams:
             p = np.where(total > 0, (np.where(seen, order.counts[place], 0) + types * p) / np.maximum(total, 1), p)
             result[k] = p
             rank = np.concatenate([np.full(1, -1), np.where(seen, place, -1)])
-            rank[: k + 1] = -1  # fewer than k + 1 tokens before
         return result
 
 
