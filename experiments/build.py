@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -248,6 +249,12 @@ class Experiment:
         return tokens
 
 
+def quiet_orbax() -> None:
+    """Orbax also logs what it raises, in hundreds of lines, from threads of its own; the program says it in one."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def keep_vocabulary(workdir: Path, corpus: Corpus, length: int) -> None:
     """Beside the config: what a checkpoint's tokens mean, and the hash of the data that they are from.
 
@@ -268,6 +275,7 @@ def load(workdir: str, which: str = "last", say: Callable = lambda line: None):
 
     Raises FileNotFoundError where there is no run, ValueError for a checkpoint that is not there.
     """
+    quiet_orbax()
     root = Path(workdir)
     for name in ("config.json", "vocabulary.json", "checkpoints"):
         if not (root / name).exists():

@@ -5,6 +5,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import build, cli
@@ -35,7 +36,7 @@ def main(config, workdir):
     run = experiment.sampler(c, trace=config.trace)
     cli.started()
 
-    sampled = run(params, canvas.copy(), jax.random.key(config.seed))
+    sampled = run(params, jnp.array(canvas), jax.random.key(config.seed))
     tokens = np.asarray(sampled.tokens)
     seconds = time.monotonic() - began
     given = canvas != experiment.vocab

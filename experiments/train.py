@@ -5,6 +5,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -18,6 +19,7 @@ def main(config, workdir):
     """See the module."""
     # ---- set-up: whatever is wrong with the command shows here
     began = time.monotonic()
+    build.quiet_orbax()
     if config.distributed:
         jax.distributed.initialize()
     main_process = jax.process_index() == 0
@@ -40,6 +42,7 @@ def main(config, workdir):
     batches = data.batches(source, config.train.batch, config.seed, jax.process_index(), jax.process_count())
     shapes = jax.eval_shape(experiment.make_state)
     canvas = experiment.canvas(corpus.vocabulary, config.sample.rows, config.sample.prompt)
+    step = experiment.step
     experiment.scorer(config.evaluate.draws, config.evaluate.groups)
     run = experiment.sampler(config.sample)
     cli.check_workdir(workdir, config)  # last, so that a command that was wrong leaves nothing that refuses the next
@@ -88,7 +91,7 @@ def main(config, workdir):
     )
     try:
         outcome = training.train(
-            plan=plan, make_state=experiment.make_state, step=experiment.step, layout=experiment.layout,
+            plan=plan, make_state=experiment.make_state, step=step, layout=experiment.layout,
             batches=batches, checkpoints=checkpoints, evaluate=evaluate, write=write, progress=progress, say=say,
             on_start=on_start,
         )  # fmt: skip
@@ -123,7 +126,7 @@ def main(config, workdir):
     # ---- samples
     key = jax.random.key(config.seed)
     local = multihost_utils.process_allgather(params, tiled=True) if jax.process_count() > 1 else params
-    samples = run(local, canvas.copy(), key)
+    samples = run(local, jnp.array(canvas), key)
     texts = [
         Sample.from_tokens(build.pieces(corpus.vocabulary, row), given, f"sample {i}")
         for i, (row, given) in enumerate(zip(np.asarray(samples.tokens), canvas != experiment.vocab, strict=True))

@@ -1,7 +1,10 @@
 """Checkpoints: asynchronous, atomic, verified, with a fall-back to the one before. The only user of orbax."""
 
+import errno
 import json
+import os
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,7 +65,14 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: Any, meta: dict, bound: float | None = None) -> None:
-        """Save asynchronously. `meta` is what JSON can hold; with a `bound` the checkpoint may become the best."""
+        """Save asynchronously. `meta` is what JSON can hold; with a `bound` the checkpoint may become the best.
+
+        Raises OSError (ENOSPC) where the disk has no room for it, before anything is written.
+        """
+        self.wait()  # its room is taken then, and what it replaces is gone
+        size = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))  # at least
+        if shutil.disk_usage(self.directory).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
         meta = {**meta, "bound": bound, "fingerprint": fingerprint(state).tolist()}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self._bounds[step] = bound
