@@ -1,6 +1,7 @@
 """The bidirectional transformer that denoises, and the causal one that is its autoregressive baseline."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,6 +35,9 @@ class TransformerConfig:
     scan: bool = False  # one traced block over stacked parameters, for depth 24 and more
     remat: bool = False  # recompute each block in the backward pass instead of keeping what is inside
     rope_base: float = 10_000.0
+    # Applied to the residual stream [B, L, D] between blocks: over a mesh, a sharding constraint that keeps rows where
+    # they are. Without it XLA may gather the activations of the whole batch rather than one layer's sharded parameters.
+    constrain: Callable[[Array], Array] = lambda x: x
 
     def __post_init__(self):
         if self.width % (2 * self.heads):
@@ -106,9 +110,9 @@ class Transformer(nnx.Module):
         table = rotary_table(length, config.width // config.heads, config.rope_base)
 
         def apply(block, x):
-            return block(x, table, valid, condition)
+            return config.constrain(block(x, table, valid, condition))
 
-        x = self.embed(tokens)
+        x = config.constrain(self.embed(tokens))
         if config.scan:
             graph, stacked = nnx.split(self.blocks)
             step = _remat(config, lambda x, state: (apply(nnx.merge(graph, state), x), None))
@@ -118,7 +122,7 @@ class Transformer(nnx.Module):
                 graph, state = nnx.split(block)
                 x = _remat(config, lambda x, state, graph=graph: apply(nnx.merge(graph, state), x))(x, state)
         x = self.norm(x)
-        return modulate(x, *self.modulation(condition)) if config.time else x
+        return config.constrain(modulate(x, *self.modulation(condition)) if config.time else x)
 
     def logits(self, features: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         config = self.config

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -306,6 +307,33 @@ def test_shard_map_and_a_mesh_compute_the_same():
     placed = jax.tree_util.tree_map_with_path(place, params)
     rows = jax.device_put(tokens, jax.sharding.NamedSharding(mesh, P("data")))
     np.testing.assert_allclose(compiled(SMALL)(placed, rows), expected, atol=1e-5)
+
+
+def test_constrained_activations_stay_where_their_rows_are():
+    """Over an axis that shards rows and parameters, parameters travel, a matrix at a time, and activations never do."""
+    mesh = jax.make_mesh((4,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
+    place = lambda *axes: jax.sharding.NamedSharding(mesh, P(*axes))
+
+    def matrix(path, x):
+        into_the_stream = path[-2].key in ("out", "down") or path[-1].key == "embedding"  # these by columns
+        return place() if x.ndim < 2 else place(None, "fsdp") if into_the_stream else place("fsdp")
+
+    def communicated(config):
+        model = transformer(config)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        params = jax.tree_util.tree_map_with_path(lambda path, x: x.update(sharding=matrix(path, x)), params)
+        tokens = jax.ShapeDtypeStruct((8, L), jnp.int32, sharding=place("fsdp"))
+        loss = lambda p, x: (model.bind(p)(x) ** 2).sum()
+        gradient = jax.jit(jax.grad(loss), out_shardings=jax.tree.map(lambda x: x.sharding, params))
+        text = gradient.lower(params, tokens).compile().as_text()
+        shapes = re.findall(r"= f32\[([0-9,]+)\]\S* (?:all-gather|all-reduce|all-to-all)\(", text)
+        return {tuple(map(int, shape.split(","))) for shape in shapes}
+
+    config = dataclasses.replace(SMALL, vocab=31)
+    activations = {shape for shape in communicated(config) if np.prod(shape) > 32 * 96}
+    assert activations  # what XLA does by itself, and the reason for the constraint
+    rows = dataclasses.replace(config, constrain=lambda x: jax.lax.with_sharding_constraint(x, place("fsdp")))
+    assert communicated(rows) and max(np.prod(shape) for shape in communicated(rows)) <= 32 * 96
 
 
 def test_names_of_parameters():
