@@ -44,9 +44,7 @@ def table_denoiser(table: Float[Array, "S L V"] | Float[np.ndarray, "S L V"]) ->
 
 
 def random_table(key: Key[Array, ""], length: int, vocab: int, scale: float = 1.0) -> Float[Array, "S L V"]:
-    """Independent normal logits of standard deviation `scale`: conditionals that come from no joint law. Consumes the
-    key.
-    """
+    """Independent normal logits of standard deviation `scale`: conditionals of no joint law. Consumes the key."""
     return scale * jax.random.normal(key, ((vocab + 1) ** length, length, vocab))
 
 

@@ -107,10 +107,10 @@ def sample(
 
 
 def jit_sampler(bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int, **choices) -> Callable[..., Samples]:
-    """`sample` compiled once: returns run(params, tokens, key, ids=None), which donates the canvas and checks the
-    tokens.
+    """`sample` compiled once, as run(params, tokens, key, ids=None) -> Samples.
 
-    `bind(params)` is a denoiser (`Model.bind`); `choices` are further arguments of `sample`.
+    It checks the tokens and donates them: an array that is passed is gone afterwards. `bind(params)` is a denoiser
+    (`Model.bind`); `choices` are further arguments of `sample`.
     """
 
     @jax.jit(donate_argnames="tokens")

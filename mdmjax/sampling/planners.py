@@ -34,15 +34,13 @@ def draw_clocks(key: Key[Array, ""], length: int) -> Clocks:
 
 
 def _rank(score: Float[Array, "L"], open: Bool[Array, "L"]) -> Int[Array, "L"]:
-    """Rank of each open position by ascending score (ties: the leftmost first, NaN last); closed positions come
-    after.
-    """
+    """Rank of each open position by ascending score: of equal ones the leftmost first, NaN last, closed ones after."""
     return jnp.argsort(jnp.lexsort((score, ~open)))
 
 
 def _random_rank(clocks: Clocks, open: Bool[Array, "L"]) -> Int[Array, "L"]:
     """Rank of each open position in the order of the clocks: a uniform permutation."""
-    return _rank(jnp.where(clocks.early, -1 / clocks.near, 1 / clocks.near), open)
+    return _rank(jnp.where(clocks.early, clocks.near, 1 / clocks.near), open)  # monotone in U, and no digit is lost
 
 
 class Plan(NamedTuple):

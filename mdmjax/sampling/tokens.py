@@ -35,32 +35,39 @@ class TokenDraw:
         same whatever the draw, and do not degenerate to 1 at temperature 0.
         """
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        if self.temperature == 0:
-            token = jnp.argmax(logits)
+        if self.temperature == 1 and self.top_p == 1:
+            token, log_mass = categorical(key, logits)
         else:
-            scores = logits / self.temperature
-            if self.top_p < 1:
-                scores = jnp.where(nucleus(scores, self.top_p), scores, -jnp.inf)
-            token = categorical(key, scores)
-        return token.astype(jnp.int32), jnp.exp(logits[token] - jax.nn.logsumexp(logits))
+            log_mass = jax.nn.logsumexp(logits)
+            token = self._cut(key, logits)
+        return token.astype(jnp.int32), jnp.exp(logits[token] - log_mass)
+
+    def _cut(self, key, logits):
+        if self.temperature == 0:
+            return jnp.argmax(logits)
+        scores = logits / self.temperature
+        if self.top_p < 1:
+            scores = jnp.where(nucleus(scores, self.top_p), scores, -jnp.inf)
+        return categorical(key, scores)[0]
 
 
-def categorical(key: Key[Array, ""], logits: Float[Array, "V"]) -> Int[Array, ""]:
-    """token ~ softmax(logits), by two Gumbel draws: a block of about sqrt(V) tokens, then a token of the block.
+def categorical(key: Key[Array, ""], logits: Float[Array, "V"]) -> tuple[Int[Array, ""], Float[Array, ""]]:
+    """(token ~ softmax(logits), logsumexp(logits)), by two Gumbel draws: a block of about sqrt(V) tokens, then a token.
 
     Needs 2 sqrt(V) random numbers in place of V. Gumbels are taken in the mode "high": the usual float32 ones come from
     a uniform with 23 bits, so no event rarer than about 1e-7 is ever drawn as often as it should be. Consumes the key.
     """
     vocab = logits.shape[0]
-    width = math.isqrt(vocab - 1) + 1
+    width = 1 << ((vocab - 1).bit_length() + 1) // 2  # a power of two, so that blocks are tiles of memory
     blocks = -(-vocab // width)
     noise = jax.random.gumbel(key, (blocks + width,), logits.dtype, mode="high")
+    highest = logits.max()
     padded = jnp.pad(logits, (0, blocks * width - vocab), constant_values=-jnp.inf)  # fused into the sum
-    masses = jnp.exp(padded - logits.max()).reshape(blocks, width).sum(1)
-    block = jnp.argmax(jnp.log(masses) + noise[:blocks])
+    masses = jnp.log(jnp.exp(padded - highest).reshape(blocks, width).sum(1))
+    block = jnp.argmax(masses + noise[:blocks])
     tokens = block * width + jnp.arange(width)
     inside = jnp.where(tokens < vocab, logits[jnp.minimum(tokens, vocab - 1)], -jnp.inf)
-    return block * width + jnp.argmax(inside + noise[blocks:])
+    return block * width + jnp.argmax(inside + noise[blocks:]), highest + jax.nn.logsumexp(masses)
 
 
 def nucleus(logits: Float[Array, "V"], top_p: float) -> Bool[Array, "V"]:

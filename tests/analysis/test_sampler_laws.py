@@ -75,9 +75,7 @@ def test_random_counts_is_the_average_over_orders():
 
 
 def test_confidence_at_two_positions():
-    """V = 2, L = 2, one token a step: by hand, the more probable of the two drawn tokens stays, the other is drawn
-    anew.
-    """
+    """V = 2, L = 2, one token a step, by hand: the more probable drawn token stays, the other is drawn anew."""
     table = np.asarray(random_table(jax.random.key(1), 2, 2), np.float64)
     p = np.exp(table) / np.exp(table).sum(-1, keepdims=True)
     start, expected = p[8], np.zeros((2, 2))
@@ -117,9 +115,7 @@ def toy(kind: str) -> np.ndarray:
 
 
 def test_toy_of_the_energy_paper():
-    """The setting of arXiv 2509.13866, figure 4, with the true conditionals; values derived by an independent
-    programme.
-    """
+    """The setting of arXiv 2509.13866, figure 4, with the true conditionals; values from an independent programme."""
     extreme, middle = toy("extreme"), toy("middle")
     tables = {"extreme": true_conditionals(extreme), "middle": true_conditionals(middle)}
     values = {"linear": 0.4051, "sine": 0.5816, "sine squared": 0.3882, "MaskGIT cosine": 0.3235}

@@ -87,16 +87,19 @@ def test_calls_are_counted_and_bounded(case):
 
 def test_the_denoiser_runs_as_often_as_counted(case):
     """Also with a trace, whose scan has a slice for every possible call; and never for a batch of full rows."""
-    full = jnp.tile(TOKENS[-1:], (len(TOKENS), 1))
+    full, short = jnp.tile(TOKENS[-1:], (len(TOKENS), 1)), TOKENS.at[0].set(TOKENS[4])
     for trace in (False, True):
-        for tokens in (TOKENS, full):
+        for tokens in (TOKENS, short, full):
             jax.effects_barrier()
             CALLS.clear()
             out = run(case.planner, tokens, jax.random.key(1), jnp.arange(len(TOKENS)), trace=trace)
             jax.effects_barrier()
             assert len(CALLS) == int(out.calls) == out.row_calls.max()
+            if trace:
+                np.testing.assert_array_equal(out.trace.tokens[-1], out.tokens)
         assert int(out.calls) == 0
         np.testing.assert_array_equal(out.tokens, full)
+    assert (out.trace.operations == KEEP).all() and (out.trace.steps == -1).all()
 
 
 def test_the_same_key_gives_the_same_rows_with_and_without_trace(case):

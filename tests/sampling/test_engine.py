@@ -77,11 +77,10 @@ def test_tokens_keep_their_dtype():
     np.testing.assert_array_equal(out.tokens, expected(FirstHitting()))
 
 
-@pytest.mark.parametrize("capacity", [1, 3])
-def test_capacity_changes_nothing(capacity):
-    """Asked at one of 4 positions, nearly all calls fall back to asking all; at 3 of 4, the first call only."""
+def test_capacity_changes_nothing():
+    """Asked at one of 4 positions, nearly all calls fall back to asking all."""
     planner = PLANNERS[2]
-    out = jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY, capacity=capacity).tokens)()
+    out = jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY, capacity=1).tokens)()
     np.testing.assert_array_equal(out, expected(planner))
 
 

@@ -134,9 +134,7 @@ def test_plans_of_prompted_rows_count_open_positions_only():
 
 
 def test_counts_of_the_energy_specification():
-    """n = 256 in T = 8 steps (arXiv 2509.13866, the members (1/2, 1/2) and (1, 1)), and the zero-count steps at T =
-    n.
-    """
+    """n = 256 in T = 8 steps for two Beta schedules of arXiv 2509.13866, and the zero-count steps at T = n."""
     assert np.diff(visible_counts(Linear(), 8, 256)).tolist() == [32] * 8
     assert np.diff(visible_counts(SineSquared(), 8, 256)).tolist() == [10, 27, 42, 49, 49, 42, 27, 10]
     assert (np.diff(visible_counts(Linear(), 256, 256)) == 0).sum() == 0

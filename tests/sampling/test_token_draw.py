@@ -47,9 +47,7 @@ def test_law_at_small_vocabularies(vocab):
 
 
 def test_law_at_a_large_vocabulary():
-    """Zipf's law over 50,257 tokens in a random order: marginals of 40 frequent tokens and of 40 groups of rarer
-    ones.
-    """
+    """Zipf's law over 50,257 tokens in a random order: 40 frequent tokens and 40 groups of rarer ones."""
     p = 1 / np.arange(1, V + 1)
     p /= p.sum()
     cell = np.minimum(np.arange(V), 40 + 40 * np.arange(V) // V)[np.random.default_rng(0).permutation(V)]
@@ -62,9 +60,8 @@ def test_law_at_a_large_vocabulary():
 TAIL = 3e-3  # mass of 50,256 equally rare tokens, 6e-8 each; one token has the rest
 
 
-def naive_tail_mass(tail, blocks=200):
-    """P(a rare token wins) for the usual float32 Gumbel draw, argmax_v log p_v - log(-log u_v), u_v in multiples of
-    2^-23.
+def naive_tail_mass(tail):
+    """P(a rare token wins) for the usual float32 draw, argmax_v log p_v - log(-log u_v) with u_v in multiples of 2^-23.
 
     Exact but for the rounding of the logarithms: E_v = -log u_v takes 2^23 values, and a rare token must beat the top
     one in E_v / p_v, which asks for an E of at most E_top * (its p / p of the top).
@@ -176,5 +173,5 @@ def test_categorical_never_leaves_the_vocabulary():
     """Blocks are padded where V is no multiple of their width; with one certain token the draw is certain."""
     for vocab in (5, 10, 50):
         logits = jnp.where(jnp.arange(vocab) == vocab - 1, 0.0, -jnp.inf)
-        tokens = jax.jit(jax.vmap(categorical, (0, None)))(jax.random.split(jax.random.key(0), 20), logits)
+        tokens, _ = jax.jit(jax.vmap(categorical, (0, None)))(jax.random.split(jax.random.key(0), 20), logits)
         assert set(tokens.tolist()) == {vocab - 1}
