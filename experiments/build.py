@@ -57,7 +57,13 @@ def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str |
         text=lambda: data.text_files(c.path, vocabulary, cache_dir=cache),
         table=lambda: data.table(c.path),
         tfds=lambda: data.tfds(
-            c.name, vocabulary, feature=c.feature, data_dir=c.data_dir or None, download=c.download, cache_dir=cache
+            c.name,
+            vocabulary,
+            {k: v for k, v in c.splits.items() if v} or None,
+            feature=c.feature,
+            data_dir=c.data_dir or None,
+            download=c.download,
+            cache_dir=cache,
         ),
     )
     return choose(c.source, "data.source", sources)()
@@ -101,6 +107,8 @@ class Experiment:
         for name in ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep", "micro"):
             if c[name] < 1:
                 raise ValueError(f"train.{name}={c[name]}: must be at least 1")
+        if self.config.parallel == "pmap" and jax.process_count() > 1:
+            raise ValueError("parallel='pmap': its checkpoints are of one process only; with several, use mesh")
         parts = self.layout.shards * c.micro
         devices = jax.device_count() if c.batch and self.config.parallel == "pmap" else 1
         for name, batch in (("train.batch", c.batch), ("evaluate.batch", self.config.evaluate.batch)):
@@ -234,7 +242,12 @@ class Experiment:
     def sampler(self, c: ConfigDict, trace: bool = False) -> Callable:
         """`run(params, tokens, key)`, compiled once, from a `sample` group of fields."""
         draw = sampling.TokenDraw(c.temperature, c.top_p)
-        return sampling.jit_sampler(self.model.bind, self.planner(c), vocab=self.vocab, draw=draw, trace=trace)
+        model = self.model
+        if isinstance(model.config.attention, networks.Splash) and c.rows % self.layout.shards:
+            # The kernel cannot share out so few rows: every device works on all of them, as the rest of the network does.
+            attention = dataclasses.replace(model.config.attention, batch_axes=())
+            model = networks.transformer(dataclasses.replace(model.config, attention=attention))
+        return sampling.jit_sampler(model.bind, self.planner(c), vocab=self.vocab, draw=draw, trace=trace)
 
     def canvas(self, vocabulary: Vocabulary, rows: int, prompt: str = "") -> np.ndarray:
         """Rows of masks [rows, L] that start with the prompt. ValueError where it does not fit or has no token."""

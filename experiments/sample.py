@@ -39,7 +39,7 @@ def main(config, workdir):
     sampled = run(params, jnp.array(canvas), jax.random.key(config.seed))
     tokens = np.asarray(sampled.tokens)
     seconds = time.monotonic() - began
-    given = canvas != experiment.vocab
+    given = (canvas != experiment.vocab).tolist()
     texts = [
         Sample.from_tokens(build.pieces(vocabulary, row), known, f"sample {i}")
         for i, (row, known) in enumerate(zip(tokens, given, strict=True))

@@ -98,15 +98,23 @@ TABLES = {
             Column("temporaries", ("memory_bytes", "temporaries"), mebibytes),
             Column("one [B, L, V]", ("logits_bytes",), mebibytes),
             Column("compile", ("compile_seconds",), seconds),
+            Column("machine", ("machine", "device")),
         ],
     ),
     "sample_step": (
         "benchmarks/sample_step*.json",
         [
             Column("V", ("config", "vocab")),
-            Column("a sampling step", ("step_seconds", "median"), milliseconds),
-            Column("a forward pass", ("forward_seconds", "median"), milliseconds),
-            Column("ratio", ("step_over_forward",), ratio),
+            Column("forward pass", ("forward_milliseconds",), "{:.0f} ms".format),
+            Column(
+                "ancestral step, all logits", ("runs", "ancestral, full", "milliseconds_per_step"), "{:.0f} ms".format
+            ),
+            Column("in forward passes", ("runs", "ancestral, full", "forward_passes_per_step"), ratio),
+            Column("logits where asked", ("runs", "ancestral, asked", "forward_passes_per_step"), ratio),
+            Column("first-hitting", ("runs", "first-hitting, asked", "forward_passes_per_step"), ratio),
+            Column("confidence", ("runs", "confidence, full", "forward_passes_per_step"), ratio),
+            Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
+            Column("machine", ("machine", "device")),
         ],
     ),
 }

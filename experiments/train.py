@@ -127,9 +127,10 @@ def main(config, workdir):
     key = jax.random.key(config.seed)
     local = multihost_utils.process_allgather(params, tiled=True) if jax.process_count() > 1 else params
     samples = run(local, jnp.array(canvas), key)
+    given = (canvas != experiment.vocab).tolist()
     texts = [
-        Sample.from_tokens(build.pieces(corpus.vocabulary, row), given, f"sample {i}")
-        for i, (row, given) in enumerate(zip(np.asarray(samples.tokens), canvas != experiment.vocab, strict=True))
+        Sample.from_tokens(build.pieces(corpus.vocabulary, row), known, f"sample {i}")
+        for i, (row, known) in enumerate(zip(np.asarray(samples.tokens), given, strict=True))
     ]
 
     # ---- report

@@ -17,6 +17,7 @@ def base() -> ConfigDict:
                 path="",  # of the file or folder (text), or of the CSV file (table)
                 name="",  # of the TFDS data set
                 feature="text",  # its text feature
+                splits=dict(train="", validation="", test=""),  # as TFDS slices, "train[:99%]"; all empty: its own
                 data_dir="",  # where TFDS keeps it; empty: its default
                 download=False,  # let TFDS prepare it
                 vocabulary="characters",  # characters | bytes | path of a Hugging Face tokenizer.json

@@ -13,10 +13,11 @@ def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = base()
     config.data.update(source="tfds", name="lm1b", vocabulary="tokenizer.json", length=128, stride=128)
+    config.data.splits.update(train="train[:99%]", validation="train[99%:]", test="test")
     config.network.update(width=768, depth=12, heads=12, dtype="bfloat16")
     config.train.update(
         steps=1_000_000, batch=512, learning_rate=3e-4, warmup=2500, weight_decay=0.0, b2=0.999, average=0.9999,
         log_every=100, evaluate_every=10_000, checkpoint_every=5000,
     )  # fmt: skip
-    config.evaluate.update(batch=512, rows=4096, splits=("test",))
-    return variant(config, name, **QUICK | dict(data__vocabulary="bytes", evaluate__splits=("test",)))
+    config.evaluate.update(batch=512, rows=4096)
+    return variant(config, name, **QUICK | dict(data__vocabulary="bytes"))

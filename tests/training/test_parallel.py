@@ -1,0 +1,143 @@
+"""The same config gives the same losses, however it is laid out over devices, processes and micro-batches."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import toys
+from jax.sharding import PartitionSpec as P
+
+from mdmjax.objectives import Packed
+from mdmjax.training import MeshLayout, PmapLayout, infer_sharding, make_mesh
+
+HERE = pathlib.Path(__file__).parent
+
+
+def mesh_layout(*sizes: int) -> MeshLayout:
+    return MeshLayout(make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))]))
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return toys.run(mesh_layout(1, 1, 1))
+
+
+def assert_same(run, reference):
+    losses, scored, norms, state = run
+    assert scored.tolist() == reference[1].tolist()
+    np.testing.assert_allclose(losses, reference[0], rtol=3e-6)
+    np.testing.assert_allclose(norms, reference[2], rtol=3e-5)
+    for ours, theirs in ((state.params, reference[3].params), (state.average, reference[3].average)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=2e-5), ours, theirs)
+
+
+def test_micro_batches_change_nothing(one_device):
+    assert_same(toys.run(mesh_layout(1, 1, 1), 4), one_device)
+
+
+@pytest.mark.parametrize("sizes,micro", [((8, 1, 1), 1), ((2, 4, 1), 4), ((2, 2, 2), 2)])
+def test_a_mesh_of_eight_devices_changes_nothing(one_device, sizes, micro):
+    assert_same(toys.run(mesh_layout(*sizes), micro), one_device)
+
+
+def test_pmap_changes_nothing(one_device):
+    assert_same(toys.run(PmapLayout(), 2), one_device)
+
+
+def test_a_packed_readout_over_a_mesh_changes_nothing(one_device):
+    layout = mesh_layout(4, 2, 1)
+    assert_same(toys.run(layout, 1, Packed(groups=layout.shards, chunk=16)), one_device)
+
+
+def test_the_reference_learns_and_its_counts_vary(one_device):
+    losses, scored = one_device[:2]
+    assert losses[-1] < losses[0] - 0.05
+    assert len(set(scored.tolist())) > 1
+
+
+def test_parameters_and_moments_are_sharded():
+    layout = mesh_layout(2, 2, 2)
+    state = layout.init(toys.make_state)
+    moments = state.optimizer[1][0].mu
+    for tree in (state.params, state.average, moments):
+        leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in jax.tree.leaves_with_path(tree)}
+        down = next(x for name, x in leaves.items() if name.endswith("down/kernel"))
+        up = next(x for name, x in leaves.items() if name.endswith("up/kernel"))
+        assert down.sharding.spec == P("tensor", "fsdp") and up.sharding.spec == P("fsdp", "tensor")
+        assert down.addressable_shards[0].data.size == down.size // 4
+    assert state.step.sharding.is_fully_replicated
+
+
+def test_rules_are_data():
+    mesh = make_mesh(2, 2, 2)
+    tree = {
+        "a": {"kernel": np.zeros((3, 8, 6)), "bias": np.zeros(8)},
+        "b": {"kernel": np.zeros((5, 4))},
+        "c": {"kernel": np.zeros(4)},
+    }
+    placed = infer_sharding(tree, mesh, [(r"^a/kernel$", ("fsdp", "tensor")), (r"kernel$", ("fsdp", None))])
+    assert placed["a"]["kernel"].spec == P(None, "fsdp", "tensor")  # the rule is about the last dimensions
+    assert placed["a"]["bias"].spec == P()  # no rule
+    assert placed["b"]["kernel"].spec == P(None, None)  # 2 does not divide 5
+    assert placed["c"]["kernel"].spec == P()  # fewer dimensions than the rule has
+
+
+def test_a_mesh_fits_the_devices_or_says_what_would():
+    assert dict(make_mesh(-1, 2, 2).shape) == dict(data=2, fsdp=2, tensor=2)
+    assert dict(make_mesh(8).shape) == dict(data=8, fsdp=1, tensor=1)
+    with pytest.raises(ValueError, match="there are 8: choose sizes whose product is 8"):
+        make_mesh(3, 1, 1)
+    with pytest.raises(ValueError, match="there are 8"):
+        make_mesh(-1, 3, 1)
+    with pytest.raises(ValueError, match="there are 8"):
+        make_mesh(2, 2, 1)
+    with pytest.raises(ValueError, match="at most one is -1"):
+        make_mesh(-1, -1, 1)
+    with pytest.raises(ValueError, match="sizes are >= 1"):
+        make_mesh(8, 0, 1)
+
+
+def test_the_processes_of_a_stream_share_its_batches():
+    whole, parts = toys.make_batches(), [toys.make_batches(rank, 2) for rank in range(2)]
+    for _ in range(3):
+        batch, shares = next(whole), [next(part) for part in parts]
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], np.concatenate([share[name] for share in shares]))
+    for stream in (whole, *parts):
+        stream.close()
+
+
+def test_two_processes_of_two_devices_change_nothing(one_device, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    paths = os.pathsep.join([str(HERE), str(HERE.parent.parent)])
+    environment = os.environ | {"PYTHONPATH": paths}
+    environment.pop("XLA_FLAGS", None)
+    commands = [[sys.executable, str(HERE / "two_processes.py"), str(rank), port, str(tmp_path)] for rank in range(2)]
+    with open(tmp_path / "log", "w") as log:
+        children = [subprocess.Popen(c, env=environment, stdout=log, stderr=log) for c in commands]
+        try:
+            codes = [child.wait(timeout=240) for child in children]
+        finally:
+            for child in children:
+                child.kill()
+    assert codes == [0, 0], (tmp_path / "log").read_text()[-3000:]
+
+    results = json.loads((tmp_path / "results.json").read_text())
+    layout = mesh_layout(4, 1, 1)
+    estimate = toys.bound(layout, toys.run(layout)[3].average, 32)
+    expected = [estimate.per_token.mean, estimate.per_token.standard_error, estimate.monte_carlo]
+    assert sorted(results) == ["mesh", "pmap"]
+    for result in results.values():
+        np.testing.assert_allclose(result["losses"], one_device[0], rtol=3e-6)
+        assert result["scored"] == one_device[1].tolist()
+        np.testing.assert_allclose(result["bound"], expected, rtol=3e-5)
+    saved = results["mesh"]
+    assert (saved["restored"], saved["same"], len(saved["said"])) == (4, True, 1)
