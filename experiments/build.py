@@ -244,7 +244,7 @@ class Experiment:
         draw = sampling.TokenDraw(c.temperature, c.top_p)
         model = self.model
         if isinstance(model.config.attention, networks.Splash) and c.rows % self.layout.shards:
-            # The kernel cannot share out so few rows: every device works on all of them, as the rest of the network does.
+            # The kernel cannot share out so few rows: every device works on all of them.
             attention = dataclasses.replace(model.config.attention, batch_axes=())
             model = networks.transformer(dataclasses.replace(model.config, attention=attention))
         return sampling.jit_sampler(model.bind, self.planner(c), vocab=self.vocab, draw=draw, trace=trace)
