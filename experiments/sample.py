@@ -20,7 +20,7 @@ def main(config, workdir):
     c = config.sample
     if c.rows < 1:
         raise ValueError(f"sample.rows={c.rows}: must be at least 1")
-    canvas = experiment.canvas(vocabulary, c.rows, c.prompt or config.infill.split(config.blank)[0])
+    canvas = experiment.canvas(vocabulary, c.rows, c.prompt)
     if config.infill:
         if c.prompt:
             raise ValueError("sample.prompt and infill are both set: give one of them")

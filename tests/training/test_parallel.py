@@ -55,10 +55,13 @@ def test_a_packed_readout_over_a_mesh_changes_nothing(one_device):
     assert_same(toys.run(layout, 1, Packed(groups=layout.shards, chunk=16)), one_device)
 
 
-def test_the_reference_learns_and_its_counts_vary(one_device):
-    losses, scored = one_device[:2]
-    assert losses[-1] < losses[0] - 0.05
-    assert len(set(scored.tolist())) > 1
+def test_there_is_something_to_agree_on(one_device):
+    """The reference moves its parameters, and its losses and counts are not the same at every step."""
+    losses, scored, _, state = one_device
+    start = jax.jit(toys.make_state)().params
+    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), state.params, start)
+    assert min(jax.tree.leaves(moved)) > 1e-2
+    assert len(set(losses.tolist())) == len(losses) and len(set(scored.tolist())) > 1
 
 
 def test_parameters_and_moments_are_sharded():

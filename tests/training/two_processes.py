@@ -1,4 +1,4 @@
-"""One of two processes with two CPU devices each: python two_processes.py RANK PORT FOLDER. Rank 0 writes the results."""
+"""One of two processes with two CPU devices each: two_processes.py RANK PORT FOLDER. Rank 0 writes the results."""
 
 import json
 import pathlib
@@ -37,9 +37,9 @@ for name, layout in layouts.items():
     checkpoints.wait()
     checkpoints.close()
     if rank == 0:
-        for file in (folder / name / "8").rglob("*"):
-            if file.is_file() and "ocdbt.process_0" in str(file) and "/d/" in str(file):
-                file.write_bytes(file.read_bytes()[:-20])
+        files = [file for file in (folder / name / "8" / "state").rglob("*") if file.is_file()]
+        largest = max(files, key=lambda file: file.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
     jax.experimental.multihost_utils.sync_global_devices("damaged")
     checkpoints = Checkpoints(folder / name, keep=2)
     said = []
