@@ -111,6 +111,13 @@ def test_unreadable_reports_say_so(tmp_path):
             read_report(tmp_path)
 
 
+def test_who_reads_while_it_is_written_sees_the_old_file(tmp_path):
+    path = write_atomic(tmp_path / "report.json", "old")
+    with open(path) as reader:
+        write_atomic(path, "new")
+        assert reader.read() == "old" and path.read_text() == "new"
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = write_atomic(tmp_path / "report.json", "old")
 
