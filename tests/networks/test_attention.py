@@ -77,6 +77,14 @@ def test_large_scores_stay_finite():
     assert np.isfinite(value) and np.isfinite(grads).all()
 
 
+def test_a_hidden_key_does_not_set_the_scale():
+    """A key that may not be seen, with a score that would make all others vanish beside it."""
+    q, k, v, _ = inputs(4, jnp.float32)
+    valid = jnp.asarray(VALID)
+    hidden = jnp.where(valid[:, :, None, None], k, 1e4 * q)
+    np.testing.assert_allclose(xla(q, hidden, v, valid=valid), xla(q, k, v, valid=valid), atol=1e-6)
+
+
 def test_saves_no_more_than_one_score_matrix():
     """The residuals of the backward pass: q, k, v, out of B L H d each, one [B, H, L, L], and sums."""
     q, k, v, _ = inputs(4, jnp.float32, (2, 64, 8))
