@@ -151,13 +151,15 @@ def _samples(samples: Sequence[Sample]) -> str:
 def _definitions(items: Mapping[str, Any], mono: bool = False) -> str:
     rows = ""
     for name, value in items.items():
-        value = plain(value)
-        if isinstance(value, dict):
-            text = "<br>".join(f'<span class="muted">{escape(k)}</span> {escape(_say(v))}' for k, v in value.items())
-        else:
-            text = escape(_say(value))
-        rows += f"<dt>{escape(name)}</dt><dd{' class=mono' if mono else ''}>{text}</dd>"
+        rows += f"<dt>{escape(name)}</dt><dd{' class=mono' if mono else ''}>{_nested(plain(value))}</dd>"
     return f"<dl>{rows}</dl>"
+
+
+def _nested(value: Any) -> str:
+    """A dict as a line for each of its items, those of an inner dict indented."""
+    if not isinstance(value, dict):
+        return escape(_say(value))
+    return "".join(f'<div><span class="muted">{escape(k)}</span> {_nested(v)}</div>' for k, v in value.items())
 
 
 def _say(value: Any) -> str:

@@ -37,7 +37,9 @@ tr.us td { font-weight: 600; }
 .track { position: relative; height: .8rem; margin-top: .35rem; min-width: 8rem; }
 .track i { position: absolute; inset: 0 auto 0 0; background: var(--bar); border-radius: 2px; }
 .us .track i { background: var(--accent); }
-.track u { position: absolute; top: -.15rem; bottom: -.15rem; background: var(--ink); opacity: .75; min-width: 1.5px; }
+.track u { position: absolute; top: .1rem; bottom: .1rem; min-width: 2px; opacity: .8;
+  border: solid var(--ink); border-width: 0 1.5px;
+  background: linear-gradient(var(--ink), var(--ink)) center / 100% 1.5px no-repeat; }
 figure { margin: 0; }
 svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit !important; }
@@ -50,6 +52,7 @@ summary { cursor: pointer; font-weight: 600; padding: .1rem 0 .5rem; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) minmax(0, 1fr); gap: .15rem 1.3rem;
   margin: 0; font-size: .9rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
+dd div div { padding-left: 1.2rem; }
 @media (max-width: 40rem) { .track { min-width: 4rem; } .hero b { font-size: 2rem; } }
 """
 
