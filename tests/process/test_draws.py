@@ -30,7 +30,7 @@ LAWS = [
     Continuous(Linear(), iid),
     Discrete(7, Cosine(), stratified),
 ]
-each_law = pytest.mark.parametrize("law", LAWS, ids=str)
+each_law = pytest.mark.parametrize("law", LAWS, ids=lambda law: f"{type(law).__name__}-{law.spread.__name__}")
 
 
 def many(law, repeats, batch, length, eligible=None):
