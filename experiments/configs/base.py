@@ -47,7 +47,7 @@ def base() -> ConfigDict:
             ),
             readout=dict(
                 name="auto",  # dense | packed | auto: packed from 1,000 token values on
-                chunk=2048,  # rows of logits held at once, of packed
+                chunk=512,  # rows of logits held at once, of packed
             ),
             train=dict(
                 steps=1000,

@@ -40,7 +40,7 @@ class Packed:
 
     capacity: float | None = None
     groups: int = 1
-    chunk: int = 2048
+    chunk: int = 512
 
     def __call__(
         self,
