@@ -9,10 +9,12 @@ parameter is made, on any machine; compiling takes minutes on a CPU host.
 
 from ml_collections import ConfigDict
 
+from experiments.configs.base import variant
 
-def get_config():
-    """The config."""
-    return ConfigDict(
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`: a small model on the present devices."""
+    config = ConfigDict(
         dict(
             seed=0,
             train="experiments/configs/owt_small.py",  # a training config, FILE.py or FILE.py:quick
@@ -22,3 +24,5 @@ def get_config():
             programs=("train", "evaluate", "sample"),  # what to compile
         )
     )
+    quick = "experiments/configs/demo_python_docs.py:quick"
+    return variant(config, name, train=quick, topology="local", vocab=103)
