@@ -89,7 +89,7 @@ def test_small_programs_on_one_host(capsys, name):
 @pytest.mark.parametrize("name", ["evaluate", "sample"])
 def test_splash_attention_evaluates_and_samples(capsys, name):
     """Also with fewer rows to sample than there are chips."""
-    change = f"{SMALL} network.attention=splash mesh.fsdp=8 train.batch=64 evaluate.batch=64"
+    change = f"{SMALL} network.attention=splash mesh.fsdp=16 train.batch=64 evaluate.batch=64"
     assert "tpu_custom_call" in check(capsys, name, "v5p:4x4x4", change, 2048).text
 
 
@@ -110,3 +110,5 @@ def test_unknown_topologies(name):
 def test_mesh_that_does_not_fit():
     with pytest.raises(ValueError, match="mesh .* 3"):
         experiment("v5e:2x2", "mesh.fsdp=3", 2048)
+    with pytest.raises(ValueError, match="wiring"):  # 64 = 8 x 8 chips, but 8 is no product of 4, 4, 4
+        experiment("v5p:4x4x4", "mesh.fsdp=8 train.batch=64 evaluate.batch=64", 2048)
