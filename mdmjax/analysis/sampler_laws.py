@@ -59,7 +59,10 @@ def random_count_law(table: Table, counts: Sequence[int], start: Sequence[int] |
 
 
 def confidence_law(table: Table, counts: Sequence[int], start: Sequence[int] | None = None) -> Law:
-    """Step k draws a token at every mask and keeps the counts[k] most probable ones (ties: the leftmost)."""
+    """Step k draws a token at every mask and keeps the counts[k] most probable ones.
+
+    Of equal ones it keeps the leftmost; neighbours in the order of size within 2^-14 of each other are equal.
+    """
     length, vocab = table.shape[1:]
     states, p = all_states(length, vocab), _softmax(table)
     places = (vocab + 1) ** np.arange(length)[::-1]
@@ -72,7 +75,9 @@ def confidence_law(table: Table, counts: Sequence[int], start: Sequence[int] | N
                 continue  # not reached
             for drawn in itertools.product(range(vocab), repeat=len(masks)):
                 confidence = p[s, masks, drawn]
-                kept = np.argsort(-confidence, kind="stable")[:k]
+                order = np.argsort(-confidence, kind="stable")
+                smaller = confidence[order[1:]] < (1 - 2.0**-14) * confidence[order[:-1]]
+                kept = order[np.lexsort((order, np.cumsum([0, *smaller])))][:k]
                 after = state.copy()
                 after[masks[kept]] = np.array(drawn)[kept]
                 step[s, after @ places] += confidence.prod()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Real
 
 from mdmjax.base import KEEP, UNMASK, Schedule, Turn
 from mdmjax.process.schedules import Linear
@@ -33,9 +33,20 @@ def draw_clocks(key: Key[Array, ""], length: int) -> Clocks:
     return Clocks(near, side % 2 == 0)
 
 
-def _rank(score: Float[Array, "L"], open: Bool[Array, "L"]) -> Int[Array, "L"]:
+def _rank(score: Real[Array, "L"], open: Bool[Array, "L"]) -> Int[Array, "L"]:
     """Rank of each open position by ascending score: of equal ones the leftmost first, NaN last, closed ones after."""
     return jnp.argsort(jnp.lexsort((score, ~open)))
+
+
+TIE = 2.0**-14  # relative; float32 logits of one and the same input differ by some 1e-6 between batch sizes
+
+
+def _rank_with_ties(confidence: Float[Array, "L"], open: Bool[Array, "L"]) -> Int[Array, "L"]:
+    """Rank of each open position by descending confidence, where close neighbours in that order are equal."""
+    order = jnp.lexsort((-confidence, ~open))
+    ordered = confidence[order]
+    groups = jnp.cumsum(ordered[:-1] - ordered[1:] > TIE * ordered[:-1])
+    return _rank(jnp.zeros_like(order).at[order[1:]].set(groups), open)
 
 
 def _random_rank(clocks: Clocks, open: Bool[Array, "L"]) -> Int[Array, "L"]:
@@ -171,8 +182,10 @@ class RandomCount(_OnGrid, _Planned):
 class Confidence(_OnGrid):
     """Reveals K_{k+1} - K_k positions at step k (`visible_counts`), those whose drawn tokens are most probable.
 
-    MaskGIT, arXiv 2202.04200, without its annealed noise. The probability is the model's own (`TokenDraw`); ties go to
-    the left. A heuristic: its law is not the model's.
+    MaskGIT, arXiv 2202.04200, without its annealed noise. The probability is the model's own (`TokenDraw`). A
+    heuristic: its law is not the model's. Ties go to the left, and neighbours in the order that differ by less than
+    `TIE` are ties: to a network with relative positions all masks of an empty canvas are alike, and rounding, which
+    changes with the batch size, must not choose among them.
     """
 
     schedule: Schedule
@@ -188,5 +201,5 @@ class Confidence(_OnGrid):
 
     def choose(self, state: Int[Array, "T1"], turn: Turn, confidence: Float[Array, "L"]) -> tuple[Int[Array, "L"], Any]:
         wanted = state[turn.step + 1] - state[turn.step]
-        chosen = _rank(-confidence, turn.candidates) < wanted
+        chosen = _rank_with_ties(confidence, turn.candidates) < wanted
         return jnp.where(chosen, UNMASK, KEEP), state

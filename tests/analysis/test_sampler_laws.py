@@ -88,6 +88,14 @@ def test_confidence_at_two_positions():
     np.testing.assert_allclose(confidence_law(table, [2]), np.outer(start[0], start[1]), atol=1e-15)
 
 
+def test_confidence_breaks_ties_to_the_left():
+    """Where all tokens are equally probable at first, but for rounding, the first position is revealed first."""
+    table = TABLE.copy()
+    table[-1] = 1e-6 * np.random.default_rng(0).standard_normal((L, V))  # the state of all masks is the last
+    expected = np.mean([confidence_law(TABLE, [1, 1], (v, V, V)) for v in range(V)], axis=0)
+    np.testing.assert_allclose(confidence_law(table, [1, 1, 1]), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("schedule", ["linear", "sine squared", "MaskGIT cosine"])
 def test_ancestral_tends_to_first_hitting(schedule):
     """Total variation falls as 1/T: times 4 in T divides it by 4 in the limit."""

@@ -149,6 +149,25 @@ def test_counts_add_up(schedule, total, steps):
     assert (np.diff(counts) >= 0).all()
 
 
+def chosen(confidence, count, open=None):
+    """Positions that `Confidence` reveals when it reveals `count` of the open ones."""
+    confidence = jnp.asarray(confidence, jnp.float32)
+    open = jnp.ones(confidence.shape, bool) if open is None else jnp.asarray(open)
+    planner, counts = Confidence(Linear(), 2), jnp.array([0, count, open.sum()])
+    operations, _ = planner.choose(counts, planner.turn(counts, open), confidence)
+    return np.flatnonzero(operations).tolist()
+
+
+def test_confidence_takes_the_highest_and_of_ties_the_leftmost():
+    assert chosen([0.1, 0.5, 0.2, 0.9, 0.3], 2) == [1, 3]
+    assert chosen([0.1, 0.5, 0.2, 0.9, 0.3], 2, [True, True, True, False, True]) == [1, 4]
+    assert chosen([0.1, 0.5, 0.5, 0.9, 0.5], 3) == [1, 2, 3]
+    rounding = 1 + 1e-6 * np.array([0, 3, -2, 4, 1, 5])
+    assert chosen(np.array([0.3, 0.7, 0.3, 0.7, 0.3, 0.3]) * rounding, 4) == [0, 1, 2, 3]
+    assert chosen([0.3, 0.3 * (1 + 2e-4), 0.3], 1) == [1]
+    assert chosen([np.nan, 0.1, np.nan], 2) == [0, 1]  # NaN comes last, and no mask is left for it
+
+
 @pytest.mark.parametrize("planner", [Ancestral, RandomCount, Confidence])
 def test_steps_below_one_are_refused(planner):
     with pytest.raises(ValueError, match=rf"{planner.__name__}\(steps=0\): steps must be >= 1"):
