@@ -13,7 +13,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks.common import interleaved, machine, matmul, memory, write
 from mdmjax import networks
@@ -41,11 +40,10 @@ def main() -> None:
     layout = MeshLayout(make_mesh())
     dtype = jnp.dtype(args.dtype)
     attention = networks.Splash(mesh=layout.mesh) if args.attention == "splash" else getattr(networks, args.attention)
-    rows = NamedSharding(layout.mesh, PartitionSpec(("data", "fsdp")))
-    stay = lambda x: jax.lax.with_sharding_constraint(x, rows)
     config = TransformerConfig(
         vocab=args.vocab, length=args.length, width=args.width, depth=args.depth, heads=args.heads,
-        attention=attention, dtype=dtype, remat=args.remat, scan=args.scan, constrain=stay,
+        attention=attention, dtype=dtype, remat=args.remat, scan=args.scan,
+        constrain=layout.constrain, gather=layout.gather,
     )  # fmt: skip
     model = transformer(config)
     optimizer, rate = adamw(learning_rate=1e-3, steps=1000)

@@ -133,6 +133,7 @@ class Experiment:
         mesh = getattr(self.layout, "mesh", None)
         attention = dict(xla=networks.xla, cudnn=networks.cudnn, splash=networks.Splash(mesh))
         dtype = choose(c.dtype, "network.dtype", dict(float32=jnp.float32, bfloat16=jnp.bfloat16))
+        placed = {} if mesh is None else dict(constrain=self.layout.constrain, gather=self.layout.gather)
         return networks.transformer(
             networks.TransformerConfig(
                 vocab=self.vocab,
@@ -150,6 +151,7 @@ class Experiment:
                 dtype=dtype,
                 scan=c.scan,
                 remat=c.remat,
+                **placed,
             )
         )
 

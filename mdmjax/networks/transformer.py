@@ -38,6 +38,9 @@ class TransformerConfig:
     # Applied to the residual stream [B, L, D] between blocks: over a mesh, a sharding constraint that keeps rows where
     # they are. Without it XLA may gather the activations of the whole batch rather than one layer's sharded parameters.
     constrain: Callable[[Array], Array] = lambda x: x
+    # Applied to the parameters of a block where it uses them, inside what remat recomputes: over a mesh, the constraint
+    # that gathers the shares of each. Else XLA forms the gradient of a share from activations gathered from all chips.
+    gather: Callable[[Any], Any] = lambda params: params
 
     def __post_init__(self):
         if self.width % (2 * self.heads):
@@ -115,12 +118,14 @@ class Transformer(nnx.Module):
         x = config.constrain(self.embed(tokens))
         if config.scan:
             graph, stacked = nnx.split(self.blocks)
-            step = _remat(config, lambda x, state: (apply(nnx.merge(graph, state), x), None))
+            step = _remat(config, lambda x, state: (apply(nnx.merge(graph, config.gather(state)), x), None))
             x, _ = jax.lax.scan(step, x, stacked)
         else:
             for block in self.blocks:
                 graph, state = nnx.split(block)
-                x = _remat(config, lambda x, state, graph=graph: apply(nnx.merge(graph, state), x))(x, state)
+                x = _remat(config, lambda x, state, graph=graph: apply(nnx.merge(graph, config.gather(state)), x))(
+                    x, state
+                )
         x = self.norm(x)
         return config.constrain(modulate(x, *self.modulation(condition)) if config.time else x)
 
@@ -128,9 +133,12 @@ class Transformer(nnx.Module):
         config = self.config
         kernel = self.embed.embedding[: config.vocab].T if config.tied else self.readout.kernel[...]
         # The sums over D are logits, so they are kept as float32 even where the factors are bfloat16.
-        return jnp.matmul(
-            features, kernel.astype(config.dtype), preferred_element_type=jnp.promote_types(config.dtype, jnp.float32)
+        logits = jnp.matmul(
+            config.constrain(features),
+            kernel.astype(config.dtype),
+            preferred_element_type=jnp.promote_types(config.dtype, jnp.float32),
         )
+        return config.constrain(logits)
 
 
 def _block(config: TransformerConfig, key: Array) -> Block:

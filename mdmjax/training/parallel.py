@@ -39,7 +39,13 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence 
             f"mesh (data={data}, fsdp={fsdp}, tensor={tensor}) needs {known} devices or a multiple that -1 fills; "
             f"there are {len(devices)}: choose sizes whose product is {len(devices)}"
         )
-    return jax.make_mesh(sizes, (*BATCH_AXES, "tensor"), axis_types=(AxisType.Auto,) * 3, devices=devices)
+    try:
+        return jax.make_mesh(sizes, (*BATCH_AXES, "tensor"), axis_types=(AxisType.Auto,) * 3, devices=devices)
+    except NotImplementedError:  # an axis that would run along a part of a torus dimension
+        raise ValueError(
+            f"mesh (data={sizes[0]}, fsdp={sizes[1]}, tensor={sizes[2]}) does not fit the wiring of these TPUs: each "
+            "size must be a product of dimensions of the topology, as 4 and 16 are on 4x4x4"
+        ) from None
 
 
 def infer_sharding(tree: Any, mesh: Mesh, rules: Sequence = RULES) -> Any:
@@ -49,7 +55,7 @@ def infer_sharding(tree: Any, mesh: Mesh, rules: Sequence = RULES) -> Any:
     """
 
     def place(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")  # of an NNX variable
         for pattern, axes in rules:
             if re.search(pattern, name) and leaf.ndim >= len(axes):
                 sizes = leaf.shape[leaf.ndim - len(axes) :]
@@ -81,6 +87,18 @@ class MeshLayout:
     def shardings(self, make: Callable) -> Any:
         """Where each leaf of `make()` goes."""
         return infer_sharding(jax.eval_shape(make), self.mesh, self.rules)
+
+    def constrain(self, x: jax.Array) -> jax.Array:
+        """[B, ...] with its rows shared out as the batch is, where they are a multiple of the devices."""
+        if x.shape[0] % self.shards:
+            return x
+        free = [P.UNCONSTRAINED] * (x.ndim - 1)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, P(BATCH_AXES, *free)))
+
+    def gather(self, params: Any) -> Any:
+        """Parameters whole along fsdp; what the tensor axis shares out stays so."""
+        whole = tuple((pattern, tuple(None if a == "fsdp" else a for a in axes)) for pattern, axes in self.rules)
+        return jax.lax.with_sharding_constraint(params, infer_sharding(params, self.mesh, whole))
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's rows of a global batch, as global arrays."""

@@ -1,5 +1,6 @@
 """A tiny training run that a test lays out over devices as it likes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,10 +10,11 @@ from mdmjax.data import RowSource, batches, evaluation_windows
 from mdmjax.evaluation import Scorer, evaluate
 from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.objectives import MaskedDiffusion, dense
-from mdmjax.training import Step, adamw, init_state
+from mdmjax.training import MeshLayout, Step, adamw, init_state
 
 VOCAB, LENGTH, BATCH, STEPS = 11, 15, 32, 4
-MODEL = transformer(TransformerConfig(vocab=VOCAB, length=LENGTH, width=32, depth=1, heads=2))
+CONFIG = TransformerConfig(vocab=VOCAB, length=LENGTH, width=32, depth=1, heads=2)
+MODEL = transformer(CONFIG)
 OPTIMIZER, RATE = adamw(learning_rate=1e-2, steps=20, warmup=1)
 
 
@@ -21,10 +23,17 @@ def make_state():
     return init_state(MODEL.init, OPTIMIZER, jax.random.key(7))
 
 
+def model_of(layout):
+    """The toy with its activations and parameters placed as the layout wants them."""
+    if not isinstance(layout, MeshLayout):
+        return MODEL
+    return transformer(dataclasses.replace(CONFIG, constrain=layout.constrain, gather=layout.gather))
+
+
 def make_step(layout, micro: int = 1, nll=dense) -> Step:
     """A step of the toy under a layout."""
     objective = MaskedDiffusion(VOCAB, nll=nll)
-    return Step(MODEL.bind, objective, OPTIMIZER, RATE, BATCH, 0.9, micro, layout.shards, layout.axis)
+    return Step(model_of(layout).bind, objective, OPTIMIZER, RATE, BATCH, 0.9, micro, layout.shards, layout.axis)
 
 
 def make_batches(rank: int = 0, ranks: int = 1):
@@ -49,7 +58,8 @@ def bound(layout, params, batch: int, rank: int = 0, ranks: int = 1):
     """The bound of a held-out text of 21 windows, the last of them partly context."""
     text = np.random.default_rng(1).integers(0, VOCAB, 20 * LENGTH + 5)
     key, scorer = jax.random.key(3), Scorer(VOCAB, draws=2, groups=2)
-    score = layout.map(lambda params, batch: scorer(MODEL.bind(params), batch, key), params)
+    model = model_of(layout)
+    score = layout.map(lambda params, batch: scorer(model.bind(params), batch, key), params)
     return evaluate(
         functools.partial(score, params),
         *evaluation_windows(text, LENGTH),
