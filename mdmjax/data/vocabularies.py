@@ -147,9 +147,12 @@ class HuggingFace:
                 "pip install 'mdmjax[hf]', or use data.vocabulary='bytes'"
             ) from None
         try:
-            return tokenizers.Tokenizer.from_str(self.definition)
+            tokenizer = tokenizers.Tokenizer.from_str(self.definition)
         except Exception as error:  # the binding raises bare Exception
             raise ValueError(_one_line(error)) from None
+        tokenizer.no_truncation()  # a definition may ask for both, meant for the input of the model it came with
+        tokenizer.no_padding()
+        return tokenizer
 
     @functools.cached_property
     def size(self) -> int:

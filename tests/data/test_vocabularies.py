@@ -65,6 +65,18 @@ def test_huggingface_keeps_special_tokens_and_merges(byte_pairs):
     assert vocabulary.decode(ids) == text
 
 
+def test_huggingface_neither_truncates_nor_pads(byte_pairs, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers", reason="the extra 'hf' is not installed")
+    tokenizer = tokenizers.Tokenizer.from_file(str(byte_pairs))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=8)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    vocabulary = HuggingFace.from_file(tmp_path / "tokenizer.json")
+    text = "a " * 100
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+    assert len(vocabulary.encode("a")) == 1
+
+
 def test_masks_and_pads_in_decoding(byte_pairs):
     for vocabulary in Characters.of("abc"), Bytes(), HuggingFace.from_file(byte_pairs):
         a, b = vocabulary.encode("a"), vocabulary.encode("b")
