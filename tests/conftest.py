@@ -3,6 +3,7 @@ jaxtyping (pyproject.toml) checks only what is imported after it."""
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +36,21 @@ def x64():
     """float64 inside the test: for oracles that hold to more digits than float32 has."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """The path of a public data file, by name, in the folder that $MDMJAX_TEST_DATA names; skips where it is not."""
+
+    def path(name: str) -> Path:
+        folder = os.environ.get("MDMJAX_TEST_DATA")
+        if not folder:
+            pytest.skip(f"MDMJAX_TEST_DATA is not set: it may name a folder that holds {name}")
+        if not (Path(folder) / name).is_file():
+            pytest.skip(f"the folder of MDMJAX_TEST_DATA, {folder}, holds no {name}")
+        return Path(folder) / name
+
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pathlib
 
 import numpy as np
 import pytest
@@ -156,10 +155,8 @@ def test_cuts_cover_everything():
         assert all(a[1] == b[0] for a, b in zip(cuts, cuts[1:], strict=False))
 
 
-def test_real_text(root: pathlib.Path):
-    path = root / "../shared/data/tinyshakespeare.txt"
-    if not path.exists():
-        pytest.skip("../shared/data/tinyshakespeare.txt is not there")
+def test_real_text(real_data):
+    path = real_data("tinyshakespeare.txt")
     corpus = text_files(path)
     assert corpus.vocabulary.size == 65
     assert [len(v) for v in corpus.splits.values()] == [1_003_855, 55_769, 55_770]

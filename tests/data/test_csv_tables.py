@@ -122,10 +122,8 @@ def test_bad_cells_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("name, shape", [("adult.csv", (30162, 15)), ("magic.train.csv", (15216, 11))])
-def test_real_tables(root, name, shape):
-    path = root / "../shared/data" / name
-    if not path.exists():
-        pytest.skip(f"../shared/data/{name} is not there")
+def test_real_tables(real_data, name, shape):
+    path = real_data(name)
     corpus = table(path, {"train": 1.0})
     assert corpus.splits["train"].shape == shape
     assert np.unique(corpus.splits["train"]).tolist() == list(range(corpus.vocabulary.size))  # every token occurs
