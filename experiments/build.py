@@ -42,7 +42,7 @@ def choose(name: str, field: str, choices: dict[str, Any]) -> Any:
 
 
 def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str | dict | None = None) -> Corpus:
-    """The data of a config. `vocabulary` is that of a trained model; `path` replaces the config's own text."""
+    """The data of a config. `vocabulary` is that of a trained model; `path` replaces the config's own text or table."""
     c = config.data
     if vocabulary is None and c.source != "table":
         if c.vocabulary == "bytes":
@@ -50,12 +50,14 @@ def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str |
         elif c.vocabulary != "characters":
             vocabulary = data.HuggingFace.from_file(c.vocabulary)
     cache = c.cache_dir or None
+    if path is not None and c.source == "table":
+        return data.table(path, {"text": 1.0}, vocabulary=vocabulary)
     if path is not None:
         return data.text_files(path, vocabulary, {"text": 1.0}, cache_dir=cache)
     sources = dict(
         python_docs=lambda: data.python_docs(vocabulary, cache_dir=cache),
         text=lambda: data.text_files(c.path, vocabulary, cache_dir=cache),
-        table=lambda: data.table(c.path),
+        table=lambda: data.table(c.path, vocabulary=vocabulary),
         tfds=lambda: data.tfds(
             c.name,
             vocabulary,

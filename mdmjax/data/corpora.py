@@ -78,7 +78,7 @@ def text_files(
     text, all splits. The `sha256` is that of the file, or for several of `sha256sum`'s listing of them.
 
     Raises FileNotFoundError (no such path, no text files in the folder), ValueError (empty, not UTF-8, a character
-    that the vocabulary lacks).
+    that the vocabulary lacks, a file that changes meanwhile).
     """
     if isinstance(path, Mapping):
         source, given = {split: os.fspath(p) for split, p in path.items()}, dict(path)
@@ -86,7 +86,7 @@ def text_files(
             raise ValueError("no files given: map split names to paths, such as {'train': ..., 'validation': ...}")
     else:
         source, given = os.fspath(path), {"": path}
-    groups = {split: files.list_files(pathlib.Path(p)) for split, p in given.items()}
+    groups = {split: files.hashed(files.list_files(pathlib.Path(p))) for split, p in given.items()}
     meta = {
         "name": pathlib.Path(next(iter(given.values()))).stem,
         "sha256": files.content_hash([file for group in groups.values() for file in group]),
@@ -124,7 +124,7 @@ def tfds(
     texts = {ours: (lambda s=s: tfds_text.documents(builder, s, feature, separator)) for ours, s in own.items()}
     meta = {
         "name": builder.info.full_name,
-        "sha256": files.content_hash(tfds_text.files(builder)),
+        "sha256": files.content_hash(files.hashed(tfds_text.files(builder))),
         "source": {"tfds": name, "feature": feature, "separator": separator, "splits": own},
     }
     return _corpus(texts, meta, meta["source"], vocabulary, SPLITS, cache_dir)

@@ -1,11 +1,19 @@
-"""Reading text files: UTF-8 in pieces, and what they hash to."""
+"""Reading text files: what they hash to, then UTF-8 in pieces, and it must be the same content."""
 
 import codecs
 import hashlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 PIECE = 1 << 20  # bytes read at a time
+
+
+class Hashed(NamedTuple):
+    """A file, and the SHA-256 that its content had."""
+
+    path: pathlib.Path
+    sha256: str
 
 
 def list_files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -23,36 +31,50 @@ def list_files(path: pathlib.Path) -> list[pathlib.Path]:
     return files
 
 
-def content_hash(files: list[pathlib.Path]) -> str:
-    """SHA-256 of a file; of several the SHA-256 of their hashes and names, as `sha256sum` lists them."""
-    hashes = []
+def hashed(files: Sequence[pathlib.Path]) -> list[Hashed]:
+    """The files with their hashes."""
+    found = []
     for path in files:
         with open(path, "rb") as file:
-            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+            found.append(Hashed(path, hashlib.file_digest(file, "sha256").hexdigest()))
+    return found
+
+
+def content_hash(files: Sequence[Hashed]) -> str:
+    """The hash of one file; of several the SHA-256 of their hashes and names, as `sha256sum` lists them."""
     if len(files) == 1:
-        return hashes[0]
-    listing = "".join(f"{digest}  {file.name}\n" for digest, file in zip(hashes, files, strict=True))
+        return files[0].sha256
+    listing = "".join(f"{file.sha256}  {file.path.name}\n" for file in files)
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def read_files(files: list[pathlib.Path]) -> Iterator[str]:
+def read_files(files: Sequence[Hashed]) -> Iterator[str]:
     """The text of UTF-8 files in pieces. A file that does not end a line is followed by a line end before the next."""
     last = "\n"
-    for path in files:
+    for file in files:
         if last != "\n":
             yield "\n"
-        for piece in read_utf8(path):
+        for piece in read_utf8(file):
             yield piece
             last = piece[-1]
 
 
-def read_utf8(path: pathlib.Path) -> Iterator[str]:
-    """The text of a UTF-8 file in pieces, without its byte order mark. ValueError names the byte that is not text."""
+def read_utf8(file: Hashed) -> Iterator[str]:
+    """The text of a UTF-8 file in pieces, without its byte order mark.
+
+    ValueError names the byte that is not text, or says at the end that this is not the content that was hashed: a
+    download still going on, say.
+    """
+    path, sha256 = file
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    digest = hashlib.sha256()
     done = 0
     with open(path, "rb") as file:
         while True:
             data = file.read(PIECE)
+            digest.update(data)
+            if not data and digest.hexdigest() != sha256:
+                raise ValueError(f"{str(path)!r} changed while it was read: run again when it is complete")
             try:
                 piece = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
 """Tables: each row of a CSV file is a sequence of L discrete tokens, one a column."""
 
 import csv
-import hashlib
+import io
 import itertools
 import os
 import pathlib
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mdmjax.data import files
 from mdmjax.data.corpora import SPLITS, Corpus, check_fractions, position_cuts
-from mdmjax.data.files import read_utf8
 from mdmjax.data.vocabularies import Columns, number
 
 
@@ -20,6 +20,7 @@ def table(
     *,
     bins: int = 32,
     shuffle_rows: int | None = None,
+    vocabulary: Columns | None = None,
 ) -> Corpus:
     """A CSV file with a header. Each column is a discrete token with ids of its own, so V is the sum of cardinalities.
 
@@ -31,45 +32,39 @@ def table(
 
     path: a file, whose consecutive rows are split by `splits` (after a permutation by the seed `shuffle_rows`, if
     given: for files that are sorted), or a mapping from split names, "train" among them, to files with one header.
+    vocabulary: that of another table with these columns, on which a model was trained, say; no split need be "train".
+    The `sha256` is that of the file, or for several of `sha256sum`'s listing of them.
 
-    Raises FileNotFoundError; ValueError for an empty file, a missing header, no rows, ragged rows, text not in UTF-8.
+    Raises FileNotFoundError; ValueError for an empty file, a missing header, no rows, ragged rows, text not in UTF-8,
+    columns or values that the vocabulary lacks.
     """
-    files = (
-        {name: pathlib.Path(p) for name, p in path.items()} if isinstance(path, Mapping) else {"": pathlib.Path(path)}
-    )
-    content = {name: _read(p) for name, p in files.items()}
-    names = content[next(iter(content))][0]
-    for name, (header, _) in content.items():
+    given = dict(path) if isinstance(path, Mapping) else {"": path}
+    for p in given.values():
+        if not pathlib.Path(p).is_file():
+            raise FileNotFoundError(f"no such table {os.fspath(p)!r}: give the path of a CSV file with a header")
+    hashed = files.hashed([pathlib.Path(p) for p in given.values()])
+    content = {name: _read(file) for name, file in zip(given, hashed, strict=True)}
+    names = list(vocabulary.names) if vocabulary else content[next(iter(content))][0]
+    for file, (header, _) in zip(hashed, content.values(), strict=True):
         if header != names:
-            raise ValueError(
-                f"{str(files[name])!r} has the columns {header}, the first file has {names}: they should agree"
-            )
+            known = "the vocabulary" if vocabulary else "the first file"
+            raise ValueError(f"{str(file.path)!r} has the columns {header}, {known} has {names}: they should agree")
     rows = list(itertools.chain.from_iterable(rows for _, rows in content.values()))
     if isinstance(path, Mapping):
         ends = np.cumsum([0, *(len(rows) for _, rows in content.values())]).tolist()
-        cuts = dict(zip(files, itertools.pairwise(ends), strict=True))
+        cuts = dict(zip(given, itertools.pairwise(ends), strict=True))
     else:
         check_fractions(splits)
         cuts = position_cuts(len(rows), splits)
         if shuffle_rows is not None:
             rows = [rows[i] for i in np.random.default_rng(shuffle_rows).permutation(len(rows))]
-    if "train" not in cuts:
-        raise ValueError(
-            f"the bins of a table come from its split 'train', which is not among {list(cuts)}: name one so"
-        )
-    start, stop = cuts["train"]
-    if start == stop:
-        raise ValueError(
-            f"a table of {len(rows)} rows leaves none for training: more rows or a larger split are needed"
-        )
     columns = [[row[c] for row in rows] for c in range(len(names))]
-    made = [_column(cells, slice(start, stop), bins) for cells in columns]
-    vocabulary = Columns(tuple(names), tuple(labels for labels, _ in made), tuple(edges for _, edges in made))
+    if vocabulary is None:
+        vocabulary = _vocabulary(names, columns, cuts, bins)
     ids = np.stack([vocabulary.encode_column(c, cells) for c, cells in enumerate(columns)], axis=1)
-    hashes = {name: hashlib.sha256(p.read_bytes()).hexdigest() for name, p in files.items()}
     meta = {
-        "name": next(iter(files.values())).stem,
-        "sha256": next(iter(hashes.values())) if len(hashes) == 1 else hashes,
+        "name": hashed[0].path.stem,
+        "sha256": files.content_hash(hashed),
         "source": {k: os.fspath(p) for k, p in path.items()} if isinstance(path, Mapping) else os.fspath(path),
         "split_by": "source" if isinstance(path, Mapping) else "position",
         "shuffle_rows": shuffle_rows,
@@ -90,12 +85,10 @@ def table(
     return Corpus({name: ids[a:b].astype(np.uint32) for name, (a, b) in cuts.items()}, vocabulary, meta)
 
 
-def _read(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
+def _read(file: files.Hashed) -> tuple[list[str], list[list[str]]]:
     """Header and rows, all of one length."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such table {str(path)!r}: give the path of a CSV file with a header")
-    text = "".join(read_utf8(path))
-    reader = csv.reader(text.splitlines(keepends=True), skipinitialspace=True, strict=True)
+    path, text = file.path, "".join(files.read_utf8(file))
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     header, rows = None, []
     try:
         for row in reader:
@@ -126,6 +119,21 @@ def _read(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
     if not rows:
         raise ValueError(f"{str(path)!r} has a header and no rows: at least one row is needed")
     return header, rows
+
+
+def _vocabulary(names: list[str], columns: list[list[str]], cuts: dict[str, tuple[int, int]], bins: int) -> Columns:
+    """The vocabulary of all rows, with bins from those of the split "train"."""
+    if "train" not in cuts:
+        raise ValueError(
+            f"the bins of a table come from its split 'train', which is not among {list(cuts)}: name one so"
+        )
+    start, stop = cuts["train"]
+    if start == stop:
+        raise ValueError(
+            f"a table of {len(columns[0])} rows leaves none for training: more rows or a larger split are needed"
+        )
+    made = [_column(cells, slice(start, stop), bins) for cells in columns]
+    return Columns(tuple(names), tuple(labels for labels, _ in made), tuple(edges for _, edges in made))
 
 
 def _column(cells: list[str], train: slice, bins: int) -> tuple[tuple[str, ...], tuple[float, ...] | None]:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from mdmjax.data import Bytes, Characters, HuggingFace, corpora, files, python_docs, text_files
+from mdmjax.data import Bytes, Characters, HuggingFace, corpora, files, python_docs, table, text_files
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +140,31 @@ def test_bad_files_are_named_in_one_line(tmp_path, monkeypatch):
         assert name in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="map split names to paths"):
         text_files({})
+
+
+@pytest.mark.parametrize(
+    "read",
+    [text_files, lambda path: text_files({"train": path}, Bytes()), lambda path: table(path, {"train": 1.0})],
+    ids=["scanned", "tokenised", "table"],
+)
+def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path, monkeypatch, read):
+    """A download that goes on, say: tokens are kept under the hash of the content that they are the tokens of."""
+    path, hashed = tmp_path / "a.txt", files.hashed
+    path.write_text("word\nmore\n")
+
+    def then_grows(paths):
+        found = hashed(paths)
+        with open(path, "a") as file:
+            file.write("word\n")
+        return found
+
+    monkeypatch.setattr(files, "hashed", then_grows)
+    with pytest.raises(ValueError, match=r"^[^\n]*a.txt' changed while it was read: run again"):
+        read(path)
+    assert not list((tmp_path / "cache").glob("*"))
+    monkeypatch.undo()
+    monkeypatch.setenv("MDMJAX_CACHE", str(tmp_path / "cache"))
+    assert sum(map(len, read(path).splits.values()))
 
 
 @pytest.mark.parametrize("fractions", [{}, {"train": 0.5}, {"train": 1.5, "test": -0.5}])

@@ -1,5 +1,6 @@
 """Tables: rows of discrete tokens with bins that know the training rows only."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -29,6 +30,37 @@ def test_columns_have_ids_of_their_own(tmp_path):
     assert json.loads(json.dumps(corpus.meta)) == corpus.meta
     again = vocabulary_from_dict(json.loads(json.dumps(corpus.vocabulary.to_dict())))
     np.testing.assert_array_equal(again.encode('0.4,"a, 1",\n0.0,"a, 0",2'), [*rows[4], *rows[6] * 0 + [0, 8, 15]])
+
+
+def test_only_line_ends_end_a_row(tmp_path):
+    odd = ["a\u2028b", "c\x85d", "e\x0bf\x0cg", "h\x1ci"]
+    path = tmp_path / "a.csv"
+    rows = [*(f"{i},{kind}" for i, kind in enumerate(odd)), '4,"j\nk"']
+    path.write_bytes("\r\n".join(["x,kind", *rows]).encode())
+    corpus = table(path, {"train": 1.0})
+    assert corpus.splits["train"].shape == (5, 2)
+    assert corpus.vocabulary.labels[1] == (*odd, "j\nk")
+
+
+def test_a_vocabulary_of_another_table(tmp_path):
+    """The rows of a second file in the tokens of the first: the header is no row, and the bins stay."""
+    first = table(write(tmp_path / "a.csv", [f"{i},{'ab'[i % 2]},1" for i in range(100)]), bins=4)
+    path = write(tmp_path / "b.csv", ["3,b,1", "1000,a,1"])
+    second = table(path, {"text": 1.0}, vocabulary=first.vocabulary)
+    assert second.vocabulary == first.vocabulary and list(second.splits) == ["text"]
+    np.testing.assert_array_equal(second.splits["text"].reshape(-1), first.vocabulary.encode("3,b,1\n1000,a,1\n"))
+    with pytest.raises(ValueError, match="row 1, column 'kind': 'c' should be one of 'a', 'b'"):
+        table(write(path, ["3,c,1"]), {"text": 1.0}, vocabulary=first.vocabulary)
+    with pytest.raises(ValueError, match=r"b.csv' has the columns .*'m'.*the vocabulary has .*'n'"):
+        table(write(path, ["3,b,1"], "x,kind,m"), {"text": 1.0}, vocabulary=first.vocabulary)
+
+
+def test_the_hash_is_one_text_for_one_file_and_for_several(tmp_path):
+    a, b = write(tmp_path / "a.csv", ["1,a,1"] * 9), write(tmp_path / "b.csv", ["1,a,1"])
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (a, b)]
+    assert table(a).meta["sha256"] == hashes[0]
+    listing = f"{hashes[0]}  a.csv\n{hashes[1]}  b.csv\n"
+    assert table({"train": a, "test": b}).meta["sha256"] == hashlib.sha256(listing.encode()).hexdigest()
 
 
 def test_bins_come_from_the_training_rows_only(tmp_path):
