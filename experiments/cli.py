@@ -26,6 +26,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments.console import log, progress, show, summary, table
+from mdmjax.data.cache import CacheNotWritable
 from mdmjax.reports import plain, to_json, write_atomic
 
 __all__ = [
@@ -95,7 +96,7 @@ def explain(error: BaseException, workdir: Path | None = None) -> str:
         chain.append(link)
         link = link.__cause__ or link.__context__
     full = any(getattr(e, "errno", 0) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(e) for e in chain)
-    if full and workdir is not None:
+    if full and workdir is not None and not isinstance(error, CacheNotWritable):  # that is another disk, and says so
         free = shutil.disk_usage(_existing(workdir)).free / 2**20
         return f"no space left for {workdir} ({free:.1f} MiB free): free some, or give a --workdir on another disk"
     known = isinstance(error, ValueError | OSError | RunFailed)

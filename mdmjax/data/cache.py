@@ -2,23 +2,32 @@
 
 `KEY.tokens` holds the ids, little-endian, one split after the other. `KEY.json` holds the dtype, the extent of each
 split, the size and SHA-256 of the tokens, and what the caller wants to remember. Both are written under another name
-and renamed, so a reader sees a whole file or none. Processes that make the same entry at once write the same bytes,
-whichever comes last. What does not match its index counts as absent, and is made again.
+and renamed, so a reader sees a whole file or none. Of the processes that need an entry at once one makes it and the
+others wait for it at `KEY.lock`; where there are no locks they all write the same bytes, whichever comes last. What
+does not match its index counts as absent, and is made again.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
-import tempfile
 import time
-from collections.abc import Iterable
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-_FORMAT = 1
+_FORMAT = 2  # raised when the same key would stand for other tokens
 _STALE_SECONDS = 3600  # an unfinished file that nobody has written to for so long was left by a killed process
+
+Pieces = Iterable[tuple[str, int, np.ndarray]]  # (split, characters, ids), the pieces of one split in a row
+
+
+class CacheNotWritable(OSError):
+    """The cache directory cannot be written. Says in one line where it is and how to choose another."""
 
 
 def cache_directory(directory: str | os.PathLike | None = None) -> pathlib.Path:
@@ -55,30 +64,49 @@ def load(key: str, directory: str | os.PathLike | None = None) -> tuple[np.ndarr
         return None
 
 
-def store(
+def load_or_make(
     key: str,
-    dtype: np.dtype,
-    pieces: Iterable[tuple[str, int, np.ndarray]],
-    info: dict[str, Any],
+    make: Callable[[], tuple[np.dtype, Pieces, dict[str, Any]]],
     directory: str | os.PathLike | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Writes an entry and loads it. `pieces` are (split, characters, ids), the pieces of one split in a row.
+    """The entry, which is stored first where it is absent: `make` gives its dtype, pieces and info.
+
+    Raises CacheNotWritable, and whatever `make` and the pieces raise. Neither leaves a trace.
+    """
+    found = load(key, directory)
+    if found is None:
+        with _lock(cache_directory(directory), key):
+            found = load(key, directory) or store(key, *make(), directory)
+    return found
+
+
+def store(
+    key: str, dtype: np.dtype, pieces: Pieces, info: dict[str, Any], directory: str | os.PathLike | None = None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Writes an entry and loads it.
 
     The index is {dtype, bytes, sha256, splits: {split: {start, stop, characters}}, info}; start and stop count tokens.
-    Raises OSError, one line, where the directory cannot be written, and whatever `pieces` raises. Neither leaves a
-    trace.
+    Raises as `load_or_make`.
     """
     folder = cache_directory(directory)
+    reading = []  # an error of the pieces is none of the cache
+
+    def read():
+        try:
+            yield from pieces
+        except OSError as error:
+            reading.append(error)
+            raise
+
     splits: dict[str, dict[str, int]] = {}
     digest = hashlib.sha256()
     count = 0
-    temporary = None
+    temporary = folder / f"{key}.{uuid.uuid4().hex}.unfinished"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder, key)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f"{key}.", suffix=".unfinished")
-        with os.fdopen(descriptor, "wb") as file:
-            for split, characters, ids in pieces:
+        _remove_stale(folder)
+        with open(temporary, "xb") as file:
+            for split, characters, ids in read():
                 extent = splits.setdefault(split, {"start": count, "stop": count, "characters": 0})
                 data = ids.astype(dtype)
                 file.write(data)
@@ -97,30 +125,44 @@ def store(
             raise ValueError("there is nothing to tokenise: the text is empty")
         tokens = np.memmap(temporary, dtype, mode="r")  # of what was just written, whatever other processes do
         os.replace(temporary, folder / f"{key}.tokens")
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f"{key}.", suffix=".unfinished")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with open(temporary, "x", encoding="utf-8") as file:
             json.dump({"sha256": _index_hash(index), "index": index}, file)
         os.replace(temporary, folder / f"{key}.json")
         return tokens, json.loads(json.dumps(index))
     except OSError as error:
-        if temporary is None or error.filename is None or os.fspath(folder) in os.fspath(error.filename):
-            raise OSError(
-                f"cannot write the token cache in {str(folder)!r} ({error.strerror or error}): free space there or "
-                "choose another directory, by argument or by MDMJAX_CACHE"
-            ) from error
-        raise
+        if error in reading:
+            raise
+        raise CacheNotWritable(
+            f"cannot write the token cache in {str(folder)!r} ({error.strerror or error}): free space there or "
+            "choose another directory, by argument or by MDMJAX_CACHE"
+        ) from error
     finally:
-        if temporary is not None:
-            pathlib.Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, nor is perhaps the folder
+            temporary.unlink()
 
 
-def _remove_stale(folder: pathlib.Path, key: str) -> None:
-    for path in folder.glob(f"{key}.*.unfinished"):
-        try:
+@contextlib.contextmanager
+def _lock(folder: pathlib.Path, key: str) -> Iterator[None]:
+    """One process at a time, where the folder can be written and its file system has locks."""
+    path = folder / f"{key}.lock"
+    file = None
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if file is not None:
+            with file, contextlib.suppress(OSError):
+                path.unlink()  # who waits for it finds the entry, and who comes later too
+
+
+def _remove_stale(folder: pathlib.Path) -> None:
+    for path in folder.glob("*.unfinished"):
+        with contextlib.suppress(OSError):  # another process was faster, or it is another user's
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 path.unlink()
-        except FileNotFoundError:  # another process was faster
-            pass
 
 
 def _index_hash(index: dict[str, Any]) -> str:

@@ -115,7 +115,8 @@ def tfds(
     "train[99%:]"}; by default the data set's own splits under their own names. download: prepare the data set if it is
     not there yet (about half of the builders in TFDS need TensorFlow for that step; reading never does).
 
-    Raises FileNotFoundError where the data set is not prepared; ValueError for an unknown name, feature or split.
+    Raises FileNotFoundError where the data set is not prepared, OSError where that fails; ValueError for an unknown
+    name, version, feature or split.
     """
     from mdmjax.data import tfds_text
 
@@ -145,23 +146,26 @@ def _corpus(
     by_position = list(texts) == [""]
     if by_position:
         check_fractions(fractions)
-    key = cache.cache_key(
-        content=meta["sha256"],
-        reading=reading,
-        vocabulary="characters" if vocabulary is None else vocabulary.to_dict(),
-        splits=list(fractions.items()) if by_position else list(texts),
-    )
     names = list(fractions if by_position else texts)
-    found = cache.load(key, cache_dir)
-    if found is None:
+
+    def key(described: Any) -> str:
+        splits = list(fractions.items()) if by_position else list(texts)
+        return cache.cache_key(content=meta["sha256"], reading=reading, vocabulary=described, splits=splits)
+
+    def make() -> tuple[np.dtype, cache.Pieces, dict[str, Any]]:
         total, characters = _scan(texts) if by_position or vocabulary is None else (0, "")
-        if vocabulary is None:
-            vocabulary = Characters(characters)
+        chosen = Characters(characters) if vocabulary is None else vocabulary
         pieces = ((split, piece) for split, text in texts.items() for piece in _at_line_ends(text()))
         if by_position:
             pieces = _cut(pieces, position_cuts(total, fractions))
-        encoded = _encode(pieces, vocabulary, one_text=by_position)
-        found = cache.store(key, cache.token_dtype(vocabulary.size), encoded, vocabulary.to_dict(), cache_dir)
+        return cache.token_dtype(chosen.size), _encode(pieces, chosen, one_text=by_position), chosen.to_dict()
+
+    found = None
+    if isinstance(vocabulary, Characters):  # as a checkpoint's: most often those of this very text
+        found = cache.load(key("characters"), cache_dir)
+    if found is None or found[1]["info"] != vocabulary.to_dict():
+        described = "characters" if vocabulary is None else vocabulary.to_dict()
+        found = cache.load_or_make(key(described), make, cache_dir)
     tokens, index = found
     parts, record, start = {}, {}, 0
     for split in names:

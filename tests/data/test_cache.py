@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import numpy as np
@@ -116,16 +117,66 @@ def test_processes_that_race(tmp_path):
     assert not list((tmp_path / "c").glob("*.unfinished"))
 
 
-def test_leftovers_of_a_killed_process_are_removed(text, tmp_path):
+def test_who_comes_while_an_entry_is_made_waits_for_it(text, tmp_path, encodings, monkeypatch):
+    """Four users at once: each finds nothing, one tokenises, the others load what it made."""
+    text_files(text, cache_dir=tmp_path / "alone")
+    once = len(encodings)
+    looked, everyone_came = threading.Semaphore(0), threading.Event()
+    load, encode = cache.load, Characters.encode
+
+    def counted(*arguments):
+        found = load(*arguments)
+        looked.release()
+        return found
+
+    def slow(self, text):
+        everyone_came.wait(20)
+        return encode(self, text)
+
+    monkeypatch.setattr(cache, "load", counted)
+    monkeypatch.setattr(Characters, "encode", slow)
+    threads = [threading.Thread(target=text_files, args=(text,), kwargs={"cache_dir": tmp_path / "c"}) for _ in "1234"]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):  # each of them once, and the one that has the lock once more
+        assert looked.acquire(timeout=20)
+    everyone_came.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(encodings) == 2 * once
+    assert {path.suffix for path in (tmp_path / "c").iterdir()} == {".json", ".tokens"}
+
+
+def test_a_texts_own_characters_need_no_second_entry(text, tmp_path, encodings):
+    own = text_files(text, cache_dir=tmp_path / "c")
+    made = len(encodings)
+    same(own, text_files(text, own.vocabulary, cache_dir=tmp_path / "c"))  # as evaluation does, from a checkpoint
+    assert len(encodings) == made
+    larger = Characters(own.vocabulary.characters + "x")
+    assert text_files(text, larger, cache_dir=tmp_path / "c").vocabulary == larger
+
+
+def test_leftovers_of_killed_processes_are_removed(text, tmp_path):
     text_files(text, cache_dir=tmp_path / "c")
     (path,) = (tmp_path / "c").glob("*.json")
     old, new = path.with_suffix(".1.unfinished"), path.with_suffix(".2.unfinished")
-    for file in old, new:
+    other = tmp_path / "c/another_text.1.unfinished"
+    for file in old, new, other:
         file.write_text("half")
-    os.utime(old, (time.time() - 7200,) * 2)
+    for file in old, other:
+        os.utime(file, (time.time() - 7200,) * 2)
     path.unlink()
     text_files(text, cache_dir=tmp_path / "c")
-    assert not old.exists() and new.exists()  # the new one may belong to a process at work
+    assert not old.exists() and not other.exists() and new.exists()  # the new one may belong to a process at work
+
+
+def test_others_may_read_an_entry_as_the_umask_says(text, tmp_path):
+    before = os.umask(0o027)
+    try:
+        text_files(text, cache_dir=tmp_path / "c")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "c").iterdir()} == {0o640}
 
 
 def test_the_directory(tmp_path, monkeypatch):
@@ -139,8 +190,21 @@ def test_the_directory(tmp_path, monkeypatch):
 
 def test_a_directory_that_cannot_be_written(text, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match=r"^cannot write the token cache in [^\n]*/file/c' .*MDMJAX_CACHE$"):
+    with pytest.raises(
+        cache.CacheNotWritable, match=r"^cannot write the token cache in [^\n]*/file/c' .*MDMJAX_CACHE$"
+    ):
         text_files(text, cache_dir=tmp_path / "file/c")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), FileNotFoundError(2, "No such file", "a.txt")])
+def test_an_error_of_the_text_is_not_blamed_on_the_cache(tmp_path, error):
+    def pieces():
+        yield "train", 1, np.zeros(1, np.int32)
+        raise error
+
+    with pytest.raises(OSError) as caught:
+        cache.store("key", np.dtype("u1"), pieces(), {}, tmp_path / "c")
+    assert caught.value is error and not list((tmp_path / "c").iterdir())
 
 
 def test_a_full_disk(text, tmp_path):

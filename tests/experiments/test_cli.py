@@ -13,6 +13,7 @@ import pytest
 
 from experiments import cli
 from mdmjax.base import Estimate
+from mdmjax.data.cache import CacheNotWritable
 from mdmjax.reports import Report
 
 CONFIG = '''"""A config of the tests."""
@@ -157,6 +158,12 @@ def test_a_full_disk_is_told_with_the_space_that_is_left(call, late):
         assert re.match(
             r"error: no space left for .*/run \(\d+\.\d MiB free\): free some, or give a --workdir", errors[0]
         )
+
+
+def test_a_full_cache_is_not_taken_for_a_full_workdir(call):
+    full = CacheNotWritable("cannot write the token cache in '/c' (No space left on device)")
+    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert call(fails(full, False), *GOOD)[2] == [f"error: {full}"]
 
 
 def test_debug_prints_the_traceback_too(call):
