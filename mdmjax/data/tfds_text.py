@@ -22,6 +22,8 @@ def open_builder(name: str, data_dir: str | os.PathLike | None, download: bool) 
         raise ValueError(
             f"TFDS has no data set {name!r}{where}: tensorflow_datasets.list_builders() lists the names"
         ) from None
+    except (AssertionError, ValueError) as error:  # of a version or a configuration that it does not have
+        raise ValueError(f"TFDS has no data set {name!r}: {_one_line(error)}") from None
     arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in options.items())])
     command = (
         f'python -c "import tensorflow_datasets as tfds; '
@@ -42,7 +44,7 @@ def open_builder(name: str, data_dir: str | os.PathLike | None, download: bool) 
                 f"once where that is installed, and pass its data_dir:  {command}"
             ) from None
         except Exception as error:  # downloads fail in many ways
-            raise RuntimeError(f"TFDS could not prepare {name!r}: {' '.join(str(error).split())}") from error
+            raise OSError(f"TFDS could not prepare {name!r}: {_one_line(error)}") from error
     if builder.info.file_format.value != "array_record":
         raise ValueError(
             f"the TFDS data set {name!r} is prepared as {builder.info.file_format.value}, which only TensorFlow reads: "
@@ -80,3 +82,7 @@ def documents(builder: Any, split: str, feature: str, separator: str) -> Iterato
 def files(builder: Any) -> list[pathlib.Path]:
     """The data files of all splits, in order."""
     return [pathlib.Path(path) for split in builder.info.splits.values() for path in split.filepaths]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

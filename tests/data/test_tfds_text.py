@@ -73,6 +73,8 @@ def test_bad_requests_are_one_line(data_dir, tmp_path):
         (ValueError, "no split 'dev': it has .'train', 'test'.", {"name": "tiny_text", "splits": {"v": "dev"}}),
         (ValueError, "no split 'train.:%.': it has", {"name": "tiny_text", "splits": {"v": "train[:%]"}}),
         (ValueError, "TFDS has no data set 'no_such_text'.*list_builders", {"name": "no_such_text"}),
+        (ValueError, "TFDS has no data set 'lm1b:9.9.9': .*only: 1.1.0", {"name": "lm1b:9.9.9"}),
+        (ValueError, "TFDS has no data set 'lm1b/xx': .*BuilderConfig xx not found", {"name": "lm1b/xx"}),
     ]:
         with pytest.raises(error, match=words) as caught:
             tfds(data_dir=data_dir, **arguments)
@@ -95,6 +97,17 @@ def test_download_that_needs_tensorflow(tmp_path, monkeypatch):
     with pytest.raises(
         ModuleNotFoundError, match="needs the package 'tensorflow', reading it does not: prepare it once"
     ):
+        tfds("lm1b", data_dir=tmp_path, download=True)
+
+
+def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
+    import tensorflow_datasets
+
+    def fail(self, **options):
+        raise RuntimeError("Failed to get url\nhttp://nowhere")
+
+    monkeypatch.setattr(tensorflow_datasets.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(OSError, match=r"^TFDS could not prepare 'lm1b': Failed to get url http://nowhere$"):
         tfds("lm1b", data_dir=tmp_path, download=True)
 
 
