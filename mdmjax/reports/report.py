@@ -10,6 +10,7 @@ import datetime
 import json
 import math
 import os
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,9 @@ def _render(value: Any, depth: int) -> str:
 def write_atomic(path: str | os.PathLike, text: str) -> Path:
     """Write `text` so that a reader, or a kill at any moment, sees the old file or the new one and nothing between."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # processes of several hosts may share the folder
     try:
-        with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with open(partial, "x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

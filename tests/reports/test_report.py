@@ -1,6 +1,9 @@
 import json
 import math
+import os
+import shutil
 import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +14,8 @@ from hypothesis import strategies as st
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report, Sample, environment, plain, read_report, to_json, write_atomic, write_report
 from mdmjax.reports import report as report_module
+
+environment_module = sys.modules["mdmjax.reports.environment"]  # the function has the module's name
 
 BOUND = Estimate(2.613, 0.011, "bits/char", 512, "exact-count bound")
 
@@ -130,6 +135,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["report.json"]
 
 
+def test_two_hosts_may_write_the_same_file(tmp_path, monkeypatch):
+    """Their processes can have the same number: each writes a file of its own, with the mode of the umask."""
+    partial, replace = [], os.replace
+    monkeypatch.setattr(report_module.os, "getpid", lambda: 7)
+    monkeypatch.setattr(report_module.os, "replace", lambda a, b: partial.append(a) or replace(a, b))
+    before = os.umask(0o027)
+    try:
+        paths = [write_atomic(tmp_path / "report.json", text) for text in "ab"]
+    finally:
+        os.umask(before)
+    assert partial[0] != partial[1] and {path.parent for path in partial} == {tmp_path}
+    assert paths[0].read_text() == "b" and paths[0].stat().st_mode & 0o777 == 0o640
+
+
 @given(st.lists(st.tuples(st.text(max_size=3), st.booleans())))
 def test_sample_joins_tokens_of_a_kind(tokens):
     sample = Sample.from_tokens([text for text, _ in tokens], [is_given for _, is_given in tokens])
@@ -145,6 +164,24 @@ def test_environment_names_the_circumstances(root):
     assert env["devices"]["platform"] == "cpu" and env["devices"]["count"] == 8
     assert {"jax", "numpy", "flax"} <= env["packages"].keys()
     assert env["machine"]["cores"] >= 1 and env["machine"]["cpu"]
-    head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
-    assert env["commit"] in (head.stdout.strip(), None) and env["dirty"] in (True, False, None)
     json.dumps(env)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_is_that_of_the_checkout(root):
+    head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode:
+        pytest.skip("this is no checkout")
+    env = environment()
+    assert env["commit"] == head.stdout.strip() and env["dirty"] in (True, False)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_copy_in_another_repository_has_no_commit(tmp_path, monkeypatch):
+    """As an installed one has that lies in a virtual environment inside the user's checkout."""
+    user = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init"], [*user, "commit", "--allow-empty", "-m", "m"]):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True, capture_output=True)
+    shutil.copy(environment_module.__file__, tmp_path / "environment.py")
+    monkeypatch.setattr(environment_module, "__file__", str(tmp_path / "environment.py"))
+    assert environment_module._commit() == (None, None)
