@@ -4,6 +4,7 @@ import ast
 import configparser
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,13 +65,36 @@ HEAVY = "flax optax orbax grain tensorflow_datasets matplotlib tqdm tensorboardX
 
 
 def test_import_is_light_and_touches_no_device():
-    code = "import sys, mdmjax; print(*sorted({name.split('.')[0] for name in sys.modules}))"
-    assert set(python(code, **NO_DEVICE).split()) & set(HEAVY.split()) == set()
+    """What makes it quick: the nouns come with JAX and nothing else, each room with its own packages."""
+    code = f"""
+import sys, mdmjax
+print("jax" in sys.modules)
+nouns = [getattr(mdmjax, name) for name in {mdmjax._ROOMS["base"]}]
+print(*sorted({{name.split(".")[0] for name in sys.modules}}))
+"""
+    first, loaded = python(code, **NO_DEVICE).splitlines()
+    assert first == "False" and set(loaded.split()) & set(HEAVY.split()) == set()
+
+
+# Notes each module that is asked for, and by whom, so that one that is not installed, in a `try`, is seen as well.
+RECORDER = """
+class Recorder:
+    asked = set()
+
+    def find_spec(self, name, path=None, target=None):
+        frame = sys._getframe(1)
+        while "importlib" in frame.f_code.co_filename:
+            frame = frame.f_back
+        self.asked.add((frame.f_globals["__name__"].split(".")[0], name.split(".")[0]))
+
+sys.meta_path.insert(0, Recorder())
+"""
 
 
 def test_no_module_touches_a_device_or_tensorflow():
     code = f"""
 import importlib, sys, jax
+{RECORDER}
 for name in {[module_name(path) for path in LIBRARY + PROGRAMS]}:
     importlib.import_module(name)
 print(*sorted({{name.split(".")[0] for name in sys.modules}}))
@@ -78,10 +102,12 @@ try:
     jax.devices()
 except RuntimeError:
     print("device refused")
+print(*sorted(module for importer, module in Recorder.asked if importer in ("mdmjax", "experiments")))
 """
-    loaded = python(code, **NO_DEVICE)
-    assert "device refused" in loaded  # so the imports above would have failed
-    assert {"tensorflow", "torch", "clu"} & set(loaded.split()) == set()
+    loaded, refused, asked = python(code, **NO_DEVICE).splitlines()
+    assert refused == "device refused"  # so the imports above would have failed
+    assert "flax" in asked.split()  # the recorder works
+    assert {"tensorflow", "torch", "clu"} & {*loaded.split(), *asked.split()} == set()
 
 
 def test_the_import_hook_checks_shapes():
@@ -142,6 +168,16 @@ def test_notebook_runs(notebook, tmp_path):
     script = tmp_path / "notebook.py"
     script.write_text("\n".join(line for s in sources for line in s.splitlines() if not line.startswith(("!", "%"))))
     python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", MPLBACKEND="Agg")
+
+
+# ---- README ----------------------------------------------------------------------------------------------------------
+
+
+def test_snippets_of_the_readme_run():
+    snippets = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert snippets
+    for snippet in snippets:
+        python(snippet)
 
 
 # ---- metadata --------------------------------------------------------------------------------------------------------
