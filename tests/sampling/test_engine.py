@@ -108,6 +108,33 @@ def test_positions_asked():
     assert asked(PLANNERS[1], 2) == asked(PLANNERS[2], 2) == {(B, 2), None}
 
 
+@pytest.mark.parametrize("length", [33, 70])
+def test_drawing_some_positions_at_a_time_changes_nothing(length, monkeypatch):
+    logits = jax.random.normal(KEY, (2, length, V))
+    denoiser = lambda tokens, t=None, *, at=None: logits
+
+    def tokens():
+        masks = jnp.full((2, length), V)
+        return jax.jit(lambda: sample(denoiser, Ancestral(Linear(), 2), masks, vocab=V, key=KEY).tokens)()
+
+    some = tokens()
+    monkeypatch.setattr("mdmjax.sampling.engine.DRAWN_AT_ONCE", length)
+    np.testing.assert_array_equal(some, tokens())
+
+
+@pytest.mark.parametrize("draw", [TokenDraw(), TokenDraw(0.0), TokenDraw(0.7), TokenDraw(0.7, 0.9)], ids=str)
+def test_no_second_array_of_the_size_of_the_logits(draw):
+    """Whatever a draw holds, it holds for some positions at a time."""
+    batch, length, vocab = 1, 256, 20_000
+
+    def run(logits, tokens, key):
+        return sample(lambda *_, **__: logits, Ancestral(Linear(), 2), tokens, vocab=vocab, key=key, draw=draw).tokens
+
+    shapes = jax.eval_shape(lambda: (jnp.zeros((batch, length, vocab)), jnp.zeros((batch, length), int), KEY))
+    temporary = jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 0.3 * batch * length * vocab * 4
+
+
 @pytest.mark.parametrize(
     "planner, time",
     [
