@@ -1,46 +1,69 @@
 """Cost of a sampling step: against a bare forward pass, and with the readout at some positions only.
 
-    python -m benchmarks.sample_step [--vocab 50257 --steps 32 --capacity 16] [--out results/sample_step.json]
+    python -m benchmarks.sample_step [--vocab 50257 --steps 32] [--out results/benchmarks/sample_step.json]
 
 The defaults are 6 layers, width 384, 6 heads, length 256, batch 4, V = 35, float32. A step is a whole run of the engine
 divided by its denoiser calls, so planning, the token draw and the writing are in it. "full" asks logits of all
 positions at each call; "asked" of `capacity` positions a row (one for first-hitting), and of all where a row needs
-more. Each round times a matmul, the forward passes and the runs one after the other; what is printed are medians over
-rounds, and ratios are taken within a round.
+more. Tokens/s are those that a forward pass reads, and those that a run writes.
+
+Model FLOPs are 2 for each parameter that multiplies and each token that it multiplies: the readout counts the positions
+asked for, the embedding none; attention's own products are not counted. Each round times a matmul, the forward pass,
+the runs, and the matmul again, one after the other; what is printed are medians over rounds, and ratios are taken
+within a round, fractions of the matmul against the mean of the two.
 """
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import interleaved, machine, matmul, memory, write
-from mdmjax.networks import TransformerConfig, parameter_count, transformer
+from benchmarks.common import forward_matmuls, interleaved, matmul, measured_peak, memory, write
+from mdmjax.networks import TransformerConfig, forward_flops, parameter_count, transformer
 from mdmjax.process import Linear
+from mdmjax.reports import environment
 from mdmjax.sampling import Ancestral, Confidence, FirstHitting, sample
 
 
-def arguments() -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     sizes = dict(depth=6, width=384, heads=6, length=256, batch=4, vocab=35, steps=8, rounds=5)
     for name, value in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--capacity", type=int, help="positions asked at once; default: twice length / steps")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of activations")
+    parser.add_argument("--matmul", type=int, help="rows of the yardstick; default: 2048 on CPU, 8192 elsewhere")
     parser.add_argument("--out", help="write the JSON here too")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main() -> None:
-    args = arguments()
-    jax.config.update("jax_enable_compilation_cache", False)  # or the compile time would be that of reading a file
+def positions_read(run) -> int:
+    """Positions whose logits `run(denoiser)` asked for in all its calls, counted with a denoiser that costs nothing.
+
+    How many they are depends on the plan of the sampler, and for no planner here on the logits.
+    """
+    asked = []
+
+    def denoiser(tokens, t=None, *, at=None):
+        shape = (tokens if at is None else at).shape
+        jax.debug.callback(lambda: asked.append(shape))
+        return jnp.zeros((*shape, 2))
+
+    jax.block_until_ready(jax.jit(lambda: run(denoiser).tokens)())
+    jax.effects_barrier()
+    return int(sum(np.prod(shape) for shape in asked))
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """What is written as JSON."""
     capacity = min(args.length, args.capacity or 2 * -(-args.length // args.steps))
+    dtype = jnp.dtype(args.dtype)
     config = TransformerConfig(
-        vocab=args.vocab, length=args.length, width=args.width, depth=args.depth, heads=args.heads,
-        dtype=jnp.dtype(args.dtype),
-    )  # fmt: skip
+        vocab=args.vocab, length=args.length, width=args.width, depth=args.depth, heads=args.heads, dtype=dtype
+    )
     model = transformer(config)
     params = jax.jit(model.init)(jax.random.key(0))
     masks = jnp.full((args.batch, args.length), args.vocab)
@@ -52,40 +75,61 @@ def main() -> None:
         "first-hitting, asked": (FirstHitting(), infill, None),
     }
 
-    multiply, matmul_flops = matmul()
+    multiply, matmul_flops = matmul(jax.devices()[:1], dtype, args.matmul)
     forward = jax.jit(lambda params, tokens: model.bind(params)(tokens)).lower(params, masks).compile()
-    timed, calls, details = [multiply, lambda: forward(params, masks)], [], {}
+    timed, details = [lambda: forward(params, masks)], {}
+    flops, written = [forward_matmuls(params, masks.size, masks.size)], [masks.size]
     for name, (planner, tokens, limit) in runs.items():
 
-        def run(params, tokens, key, planner=planner, limit=limit):
-            return sample(model.bind(params), planner, tokens, vocab=args.vocab, key=key, capacity=limit)
+        def run(denoiser, tokens=tokens, planner=planner, limit=limit):
+            return sample(denoiser, planner, tokens, vocab=args.vocab, key=jax.random.key(0), capacity=limit)
 
         began = time.perf_counter()
-        compiled = jax.jit(run).lower(params, tokens, jax.random.key(0)).compile()
-        seconds = time.perf_counter() - began
-        calls.append(int(compiled(params, tokens, jax.random.key(0)).calls))
-        details[name] = {"calls": calls[-1], "compile_seconds": round(seconds, 2), "memory_bytes": memory(compiled)}
-        timed.append(lambda compiled=compiled, tokens=tokens: compiled(params, tokens, jax.random.key(0)))
+        whole = jax.jit(lambda params, tokens, run=run: run(model.bind(params), tokens))
+        compiled = whole.lower(params, tokens).compile()
+        compile_seconds = time.perf_counter() - began
+        calls = int(compiled(params, tokens).calls)
+        read = calls * args.batch * planner.width(args.length) if limit is None else positions_read(run)
+        details[name] = {
+            "calls": calls,
+            "positions_read": read,
+            "compile_seconds": compile_seconds,
+            "memory_bytes": memory(compiled),
+        }
+        timed.append(lambda compiled=compiled, tokens=tokens: compiled(params, tokens))
+        flops.append(forward_matmuls(params, calls * tokens.size, read))
+        written.append(int((tokens == args.vocab).sum()))
 
-    seconds = interleaved(*timed, rounds=args.rounds)
-    steps = seconds[:, 2:] / np.array(calls)
-    for i, name in enumerate(runs):
-        details[name]["milliseconds_per_step"] = round(1e3 * float(np.median(steps[:, i])), 2)
-        details[name]["forward_passes_per_step"] = round(float(np.median(steps[:, i] / seconds[:, 1])), 4)
-    write(
-        {
-            "benchmark": "sample_step",
-            "machine": machine(),
-            "config": {**vars(args), "capacity": capacity},
-            "parameters": parameter_count(params),
-            "matmul_flops_per_second": matmul_flops / float(np.median(seconds[:, 0])),
-            "forward_milliseconds": round(1e3 * float(np.median(seconds[:, 1])), 2),
-            "forward_memory_bytes": memory(forward),
-            "saving_by_asking": round(float(1 - np.median(steps[:, 1] / steps[:, 0])), 4),
-            "runs": details,
-        },
-        args.out,
-    )
+    seconds = interleaved(multiply, *timed, multiply, rounds=args.rounds)
+    reached = 2 * matmul_flops / (seconds[:, 0] + seconds[:, -1])
+    seconds = seconds[:, 1:-1]
+    steps = seconds / [1, *(of["calls"] for of in details.values())]
+    forward_details = {"memory_bytes": memory(forward)}
+    for i, of in enumerate([forward_details, *details.values()]):
+        of["seconds"] = float(np.median(seconds[:, i]))
+        of["tokens_per_second"] = float(np.median(written[i] / seconds[:, i]))
+        of["model_flops_per_second"] = float(np.median(flops[i] / seconds[:, i]))
+        of["fraction_of_matmul"] = float(np.median(flops[i] / seconds[:, i] / reached))
+        of["step_seconds"] = float(np.median(steps[:, i]))
+        of["forward_passes_per_step"] = float(np.median(steps[:, i] / seconds[:, 0]))
+    return {
+        "benchmark": "sample_step",
+        "environment": environment(),
+        "config": {**{k: v for k, v in vars(args).items() if k != "out"}, "capacity": capacity},
+        "parameters": parameter_count(params),
+        "forward_flops": forward_flops(config, args.batch, args.length),
+        "matmul_flops_per_second": float(np.median(reached)),
+        "forward": forward_details,
+        "saving_by_asking": float(1 - np.median(steps[:, 2] / steps[:, 1])),
+        "runs": details,
+        "peak_bytes": measured_peak(),
+    }
+
+
+def main() -> None:
+    args = arguments()
+    jax.config.update("jax_enable_compilation_cache", False)  # or the compile time would be that of reading a file
+    write(measure(args), args.out)
 
 
 if __name__ == "__main__":

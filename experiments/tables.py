@@ -7,12 +7,14 @@ its entry in TABLES names, its columns from paths into them.
 """
 
 import json
-import math
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from mdmjax.base import Estimate
+from mdmjax.reports import duration
 
 ROOT = Path(__file__).resolve().parent.parent
 README, RESULTS = ROOT / "README.md", ROOT / "results"
@@ -20,16 +22,7 @@ README, RESULTS = ROOT / "README.md", ROOT / "results"
 
 def estimate(value: dict) -> str:
     """A mean with its standard error, to two digits of the error."""
-    mean, error = float(value["mean"]), float(value["standard_error"])
-    if not (math.isfinite(error) and error > 0):
-        return f"{mean:.4g}"
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
-
-
-def seconds(value: float) -> str:
-    """Minutes and seconds."""
-    return f"{value:.0f} s" if value < 120 else f"{int(value // 60)} min {value % 60:.0f} s"
+    return str(Estimate(float(value["mean"]), float(value["standard_error"]), "", 1, "")).strip()
 
 
 def count(value: float) -> str:
@@ -39,7 +32,7 @@ def count(value: float) -> str:
 
 def milliseconds(value: float) -> str:
     """Seconds as ms."""
-    return f"{1000 * value:.0f} ms"
+    return f"{1000 * value:,.0f} ms"
 
 
 def mebibytes(value: float) -> str:
@@ -50,6 +43,11 @@ def mebibytes(value: float) -> str:
 def ratio(value: float) -> str:
     """Two decimals."""
     return f"{value:.2f}"
+
+
+def probability(value: float) -> str:
+    """Two significant digits."""
+    return f"{value:.2g}"
 
 
 def giga(value: float) -> str:
@@ -66,7 +64,20 @@ class Column(NamedTuple):
 
 
 MACHINE = Column("machine", ("environment", "machine", "cpu"))
+CORES = Column("cores", ("environment", "machine", "cores"))
+DEVICE = Column("device", ("environment", "devices", "kind"))
 COMMIT = Column("commit", ("environment", "commit"), lambda value: str(value)[:8])
+
+
+def of_run(run: str, *path: str) -> tuple[str, ...]:
+    """Where a run of the sampling benchmark keeps a number."""
+    return ("runs", run, *path)
+
+
+def apart(sampler: str, steps: int) -> Column:
+    """Total variation between a sampler of so many steps and first-hitting."""
+    return Column(f"{sampler}, T = {steps}", ("total_variation", sampler, str(steps)), probability)
+
 
 # name: (glob below results/, columns)
 TABLES = {
@@ -80,7 +91,7 @@ TABLES = {
             Column("test, bits/char", ("metrics", "test bits_per_char"), estimate),
             Column("order-1 n-gram", ("baselines", "validation order-1 n-gram"), estimate),
             Column("order-4 n-gram", ("baselines", "validation order-4 n-gram"), estimate),
-            Column("wall time", ("wall_seconds",), seconds),
+            Column("wall time", ("wall_seconds",), duration),
             MACHINE,
             COMMIT,
         ],
@@ -95,26 +106,45 @@ TABLES = {
             Column("model FLOP/s", ("model_flops_per_second",), giga),
             Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
             Column("fraction", ("fraction_of_matmul",), ratio),
+            Column("of 6 N tokens", ("fraction_of_matmul_by_convention",), ratio),
             Column("temporaries", ("memory_bytes", "temporaries"), mebibytes),
             Column("one [B, L, V]", ("logits_bytes",), mebibytes),
-            Column("compile", ("compile_seconds",), seconds),
-            Column("machine", ("machine", "device")),
+            Column("measured peak", ("peak_bytes", "bytes"), mebibytes),
+            Column("compile", ("compile_seconds",), duration),
+            *(DEVICE, MACHINE, CORES, COMMIT),
         ],
     ),
     "sample_step": (
         "benchmarks/sample_step*.json",
         [
             Column("V", ("config", "vocab")),
-            Column("forward pass", ("forward_milliseconds",), "{:.0f} ms".format),
-            Column(
-                "ancestral step, all logits", ("runs", "ancestral, full", "milliseconds_per_step"), "{:.0f} ms".format
-            ),
-            Column("in forward passes", ("runs", "ancestral, full", "forward_passes_per_step"), ratio),
-            Column("logits where asked", ("runs", "ancestral, asked", "forward_passes_per_step"), ratio),
-            Column("first-hitting", ("runs", "first-hitting, asked", "forward_passes_per_step"), ratio),
-            Column("confidence", ("runs", "confidence, full", "forward_passes_per_step"), ratio),
+            Column("forward pass", ("forward", "seconds"), milliseconds),
+            Column("its tokens/s", ("forward", "tokens_per_second"), count),
+            Column("its fraction", ("forward", "fraction_of_matmul"), ratio),
+            Column("ancestral step, all logits", of_run("ancestral, full", "step_seconds"), milliseconds),
+            Column("tokens written/s", of_run("ancestral, full", "tokens_per_second"), count),
+            Column("model FLOP/s", of_run("ancestral, full", "model_flops_per_second"), giga),
+            Column("fraction", of_run("ancestral, full", "fraction_of_matmul"), ratio),
+            Column("in forward passes", of_run("ancestral, full", "forward_passes_per_step"), ratio),
+            Column("logits where asked", of_run("ancestral, asked", "forward_passes_per_step"), ratio),
+            Column("first-hitting", of_run("first-hitting, asked", "forward_passes_per_step"), ratio),
+            Column("confidence", of_run("confidence, full", "forward_passes_per_step"), ratio),
             Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
-            Column("machine", ("machine", "device")),
+            Column("temporaries", of_run("ancestral, full", "memory_bytes", "temporaries"), mebibytes),
+            Column("measured peak", ("peak_bytes", "bytes"), mebibytes),
+            Column("compile", of_run("ancestral, full", "compile_seconds"), duration),
+            *(DEVICE, MACHINE, CORES, COMMIT),
+        ],
+    ),
+    "sampler_laws": (
+        "benchmarks/sampler_laws*.json",
+        [
+            Column("V", ("config", "vocab")),
+            Column("L", ("config", "length")),
+            *(apart("ancestral", steps) for steps in (1, 4, 16, 64)),
+            *(apart("random count", steps) for steps in (2, 3)),
+            *(apart("confidence", steps) for steps in (2, 3)),
+            COMMIT,
         ],
     ),
 }

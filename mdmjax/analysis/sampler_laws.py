@@ -58,10 +58,10 @@ def random_count_law(table: Table, counts: Sequence[int], start: Sequence[int] |
     return _law(table, start, (np.where(count == k, reveal, 0) / np.maximum(ways[:, [k]], 1) for k in counts))
 
 
-def confidence_law(table: Table, counts: Sequence[int], start: Sequence[int] | None = None) -> Law:
+def confidence_law(table: Table, counts: Sequence[int], start: Sequence[int] | None = None, *, tie: float) -> Law:
     """Step k draws a token at every mask and keeps the counts[k] most probable ones.
 
-    Of equal ones it keeps the leftmost; neighbours in the order of size within 2^-14 of each other are equal.
+    Of equal ones it keeps the leftmost; neighbours in the order of size whose ratio is at least 1 - `tie` are equal.
     """
     length, vocab = table.shape[1:]
     states, p = all_states(length, vocab), _softmax(table)
@@ -76,7 +76,7 @@ def confidence_law(table: Table, counts: Sequence[int], start: Sequence[int] | N
             for drawn in itertools.product(range(vocab), repeat=len(masks)):
                 confidence = p[s, masks, drawn]
                 order = np.argsort(-confidence, kind="stable")
-                smaller = confidence[order[1:]] < (1 - 2.0**-14) * confidence[order[:-1]]
+                smaller = confidence[order[1:]] < (1 - tie) * confidence[order[:-1]]
                 kept = order[np.lexsort((order, np.cumsum([0, *smaller])))][:k]
                 after = state.copy()
                 after[masks[kept]] = np.array(drawn)[kept]

@@ -48,10 +48,9 @@ def naive(
     rows, length, heads, size = q.shape
     k, v = (jnp.repeat(x, heads // k.shape[2], axis=2) for x in (k, v))
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=_float(q)) / np.sqrt(size)
-    seen = jnp.ones((1, 1, length, length), bool) if valid is None else valid[:, None, None, :]
-    if causal:
-        seen = seen & np.tri(length, dtype=bool)[None, None]
-    weights = jax.nn.softmax(scores, where=jnp.broadcast_to(seen, scores.shape)).astype(q.dtype)
+    seen = _seen(length, length, causal, valid)
+    where = None if seen is None else jnp.broadcast_to(seen, scores.shape)
+    weights = jax.nn.softmax(scores, where=where).astype(q.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
 
 
@@ -75,10 +74,7 @@ def xla(
     # Grouped queries are more rows of the same key head: [B, N, G L, d] against [B, N, L, d], one batched matmul each.
     q = (q / np.sqrt(size).astype(q.dtype)).reshape(rows, length, -1, groups, size)
     q = q.transpose(0, 2, 3, 1, 4).reshape(rows, -1, groups * length, size)
-    seen = None if valid is None else valid[:, None, None, :]
-    if causal:
-        past = np.tile(np.tri(length, dtype=bool), (groups, 1))[None, None]
-        seen = past if seen is None else seen & past
+    seen = _seen(groups * length, length, causal, valid)
     out = _xla(q, k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3), seen)
     return out.reshape(rows, -1, groups, length, size).transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, size)
 
@@ -123,12 +119,16 @@ def cudnn(
     causal: bool = False,
     valid: Bool[Array, "B L"] | None = None,
 ) -> Float[Array, "B L H d"]:
-    """Flash attention of cuDNN. Raises ValueError without an NVIDIA GPU, and where q is not bfloat16 or float16."""
+    """Flash attention of cuDNN. Raises ValueError without an NVIDIA GPU, and where q is not bfloat16 or float16.
+
+    `valid` costs B L^2 numbers: cuDNN takes it as a bias of the scores, and JAX does not spread that over the queries.
+    """
     if jax.default_backend() != "gpu":
         raise ValueError(f"cudnn attention needs an NVIDIA GPU; this backend is {jax.default_backend()}: choose xla")
     if q.dtype not in (jnp.bfloat16, jnp.float16):
         raise ValueError(f"cudnn attention computes in bfloat16 or float16, not {q.dtype}: set dtype, or choose xla")
-    mask = None if valid is None else valid[:, None, None, :]
+    rows, length = q.shape[:2]
+    mask = None if valid is None else jnp.broadcast_to(valid[:, None, None], (rows, 1, length, length))
     return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation="cudnn")
 
 
@@ -161,20 +161,18 @@ class Splash:
             raise ValueError(f"splash attention needs a length that is a multiple of 128, not {q.shape[1]}")
         if not self.interpret:
             q = _tpu_only(q)
-        valid = jnp.ones(q.shape[:2], bool) if valid is None else valid
         attend = functools.partial(self._attend, causal=causal)
+        inputs = (q, k, v) if valid is None else (q, k, v, valid)
         if self.mesh is None:
-            return attend(q, k, v, valid)
+            return attend(*inputs)
         rows = tuple(a for a in self.batch_axes if a in self.mesh.axis_names) or None
         heads = self.head_axis if self.head_axis in self.mesh.axis_names else None
         activations = P(rows, None, heads, None)
-        specs = (activations, activations, activations, P(rows, None))
+        specs = (activations, activations, activations, P(rows, None))[: len(inputs)]
         # check_vma: the kernel's outputs do not say over which axes they vary.
-        return jax.shard_map(attend, mesh=self.mesh, in_specs=specs, out_specs=activations, check_vma=False)(
-            q, k, v, valid
-        )
+        return jax.shard_map(attend, mesh=self.mesh, in_specs=specs, out_specs=activations, check_vma=False)(*inputs)
 
-    def _attend(self, q, k, v, valid, *, causal: bool):
+    def _attend(self, q, k, v, *valid, causal: bool):
         # Imported here: Pallas costs every user of the library a third of a second, and few have a TPU.
         from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
 
@@ -193,13 +191,27 @@ class Splash:
             interpret=self.interpret,
         )
 
-        def one(q, k, v, valid):
+        def one(q, k, v, *valid):
             q, k, v = (x.swapaxes(0, 1) for x in (q / np.sqrt(size).astype(q.dtype), k, v))
             # Tokens see those of their own segment: valid keys are in segment 1, and so is every query.
-            kv = valid.astype(jnp.int32)
-            return kernel(q, k, v, splash_attention_kernel.SegmentIds(jnp.ones_like(kv), kv)).swapaxes(0, 1)
+            kv = [x.astype(jnp.int32) for x in valid]
+            segments = [splash_attention_kernel.SegmentIds(jnp.ones_like(x), x) for x in kv]
+            return kernel(q, k, v, *segments).swapaxes(0, 1)
 
-        return jax.vmap(one)(q, k, v, valid)
+        return jax.vmap(one)(q, k, v, *valid)
+
+
+def _seen(queries: int, keys: int, causal: bool, valid: Array | None) -> Array | None:
+    """Which key each query may see, in a shape that broadcasts to [B, N, queries, keys]; None: every one.
+
+    Query i stands at position i mod `keys`. Positions are compared where the result is used: a mask that is computed
+    here would be a constant of queries x keys bytes in every layer of the program.
+    """
+    seen = None if valid is None else valid[:, None, None, :]
+    if causal:
+        past = (jnp.arange(queries) % keys)[:, None] >= jnp.arange(keys)[None]
+        seen = past[None, None] if seen is None else seen & past[None, None]
+    return seen
 
 
 def _float(x: Array) -> Any:

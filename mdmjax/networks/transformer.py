@@ -43,13 +43,14 @@ class TransformerConfig:
     gather: Callable[[Any], Any] = lambda params: params
 
     def __post_init__(self):
+        for name in ("vocab", "length", "width", "depth", "heads", "kv_heads", "ff"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"{name}={size}: must be at least 1")
         if self.width % (2 * self.heads):
             raise ValueError(f"width={self.width}: must be a multiple of 2 * heads = {2 * self.heads}")
         if self.heads % self.key_heads:
             raise ValueError(f"kv_heads={self.kv_heads}: must divide heads={self.heads}")
-        for name in ("vocab", "length", "depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
 
     @property
     def key_heads(self) -> int:

@@ -13,10 +13,14 @@ PACKAGES = (
     *("mdmjax", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets"),
     *("numpy", "chex", "jaxtyping", "ml-collections", "tokenizers"),
 )
+VARIABLES = ("XLA_FLAGS", "OMP_NUM_THREADS", "GLIBC_TUNABLES")  # they change how fast the same program runs
 
 
 def environment() -> dict[str, Any]:
-    """`{commit, dirty, python, platform, packages, devices, machine}` of this process. Starts JAX's devices."""
+    """`{commit, dirty, python, platform, packages, devices, machine, variables}` of this process.
+
+    `variables` are those environment variables that are set and change the speed. Starts JAX's devices.
+    """
     commit, dirty = _commit()
     return {
         "commit": commit,
@@ -31,6 +35,7 @@ def environment() -> dict[str, Any]:
             "processes": jax.process_count(),
         },
         "machine": machine(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 

@@ -8,7 +8,8 @@ draw says which values they get; the engine does the rest, for all rows at once:
 Every call serves each unfinished row: steps at which a row does not change are passed over, row by row, so no call is
 spent on nothing and a batch needs as many calls as its slowest row needs alone. All randomness of a row comes from
 fold_in(key, its id), and that of a token also from the number of the call and the position. So a row sampled alone is
-the row of the batch, whatever the other rows, the devices, or the positions asked of the denoiser.
+the row of the batch, whatever the other rows, the devices, or the positions asked of the denoiser: exactly where the
+denoiser gives the same logits, and but for draws that its rounding decides where they differ in the last digits.
 """
 
 from collections.abc import Callable
@@ -57,7 +58,9 @@ def sample(
     Consumes `key`. `ids` are the global indices of the rows, by default 0..B-1: under pmap or shard_map each device
     must be given its own. `draw(key, logits [V]) -> (token, probability)`. The readout is asked at `capacity`
     positions of each row (default: all that may change at once); a call with a row that has more candidates asks for
-    all positions, which changes the cost and not the result. A trace takes `planner.calls(L)` copies of the canvas.
+    all positions, which changes the cost and not the result (but for the rounding of the denoiser). Tokens are drawn at
+    `DRAWN_AT_ONCE` positions of each row at a time: the logits are the one array of their size. A trace takes three
+    arrays of the size of the canvas (tokens, confidences, operations) for each of `planner.calls(L)` calls.
 
     Pure: works under jit, vmap, pmap and shard_map. Outside jit it is compiled anew at each call; see `jit_sampler`.
     Raises ValueError for tokens that are neither a value, nor the mask, nor PAD (V + 1); under jit nobody looks.
@@ -86,7 +89,7 @@ def sample(
         return _Run(after, state, turn, run.calls + active), seen
 
     state = jax.vmap(planner.init)(plan_keys, ~given)
-    run = _Run(tokens, state, jax.vmap(planner.turn)(state, ~given), jnp.zeros_like(ids))
+    run = _Run(tokens, state, jax.vmap(planner.turn)(state, ~given), jnp.zeros_like(ids, jnp.int32))
     limit = planner.calls(length)
     if not trace:
         run = jax.lax.while_loop(
@@ -124,6 +127,9 @@ def jit_sampler(bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int
     return run
 
 
+DRAWN_AT_ONCE = 32  # positions of each row: a draw may hold arrays of the size of its logits, but of these only
+
+
 def _propose(denoiser, draw, tokens, turn: Turn, row_keys, calls, capacity: int, width: int):
     """(token, probability) [B, L] drawn at each candidate, anything elsewhere. A key for each call and position."""
     batch, length = tokens.shape
@@ -131,9 +137,21 @@ def _propose(denoiser, draw, tokens, turn: Turn, row_keys, calls, capacity: int,
 
     def draw_at(positions, at):
         uses = 1 + calls[:, None] * length + positions  # use 0 of a row's key is its plan
-        keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(row_keys, uses)
-        drawn, confidence = jax.vmap(jax.vmap(draw))(keys, denoiser(tokens, turn.t, at=at))
-        return drawn.astype(tokens.dtype), confidence.astype(jnp.result_type(float))
+        logits = denoiser(tokens, turn.t, at=at)
+
+        def some(start):
+            here = [jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in (uses, logits)]
+            keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(row_keys, here[0])
+            drawn, confidence = jax.vmap(jax.vmap(draw))(keys, here[1])
+            return drawn.astype(tokens.dtype), confidence.astype(jnp.result_type(float))
+
+        count = positions.shape[1]
+        size = min(count, DRAWN_AT_ONCE)
+        if size == count:
+            return some(0)
+        starts = np.minimum(np.arange(0, count, size), count - size)
+        part = np.arange(count) // size
+        return tuple(x[part, :, np.arange(count) - starts[part]].T for x in jax.lax.map(some, starts))
 
     def everywhere():
         return draw_at(jnp.broadcast_to(jnp.arange(length), tokens.shape), None)

@@ -38,15 +38,17 @@ def _rank(score: Real[Array, "L"], open: Bool[Array, "L"]) -> Int[Array, "L"]:
     return jnp.argsort(jnp.lexsort((score, ~open)))
 
 
-TIE = 2.0**-14  # relative; float32 logits of one and the same input differ by some 1e-6 between batch sizes
+def _rank_with_ties(confidence: Float[Array, "L"], open: Bool[Array, "L"], tie: float) -> Int[Array, "L"]:
+    """Rank of each open position by descending confidence, where close neighbours in that order are equal.
 
-
-def _rank_with_ties(confidence: Float[Array, "L"], open: Bool[Array, "L"]) -> Int[Array, "L"]:
-    """Rank of each open position by descending confidence, where close neighbours in that order are equal."""
+    Of equal ones the leftmost comes first; NaN equals nothing and comes last.
+    """
     order = jnp.lexsort((-confidence, ~open))
     ordered = confidence[order]
-    groups = jnp.cumsum(ordered[:-1] - ordered[1:] > TIE * ordered[:-1])
-    return _rank(jnp.zeros_like(order).at[order[1:]].set(groups), open)
+    apart = ~(ordered[1:] >= (1 - tie) * ordered[:-1])
+    group = jnp.pad(jnp.cumsum(apart), (1, 0))
+    order = order[jnp.lexsort((order, group, ~open[order]))]
+    return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
 
 
 def _random_rank(clocks: Clocks, open: Bool[Array, "L"]) -> Int[Array, "L"]:
@@ -183,13 +185,21 @@ class Confidence(_OnGrid):
     """Reveals K_{k+1} - K_k positions at step k (`visible_counts`), those whose drawn tokens are most probable.
 
     MaskGIT, arXiv 2202.04200, without its annealed noise. The probability is the model's own (`TokenDraw`). A
-    heuristic: its law is not the model's. Ties go to the left, and neighbours in the order that differ by less than
-    `TIE` are ties: to a network with relative positions all masks of an empty canvas are alike, and rounding, which
-    changes with the batch size, must not choose among them.
+    heuristic: its law is not the model's. Ties go to the left, and neighbours in the order whose ratio is at least
+    1 - `tie` are ties: to a network with relative positions all masks of an empty canvas are alike, and rounding, which
+    changes with the batch size, must not choose among them. So `tie` must exceed the rounding of the denoiser's
+    probabilities: 2^-14 does for matmuls in float32, about 2^-5 for bfloat16. Neighbours chain: two ends of a row of
+    ties may differ by more. Raises ValueError for a tie outside [0, 1).
     """
 
     schedule: Schedule
     steps: int
+    tie: float = 2.0**-14
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.tie < 1:
+            raise ValueError(f"Confidence(tie={self.tie}): tie must be in [0, 1)")
 
     def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Int[Array, "T1"]:
         return visible_counts(self.schedule, self.steps, open.sum())
@@ -201,5 +211,5 @@ class Confidence(_OnGrid):
 
     def choose(self, state: Int[Array, "T1"], turn: Turn, confidence: Float[Array, "L"]) -> tuple[Int[Array, "L"], Any]:
         wanted = state[turn.step + 1] - state[turn.step]
-        chosen = _rank_with_ties(confidence, turn.candidates) < wanted
+        chosen = _rank_with_ties(confidence, turn.candidates, self.tie) < wanted
         return jnp.where(chosen, UNMASK, KEEP), state

@@ -54,8 +54,9 @@ class TokenDraw:
 def categorical(key: Key[Array, ""], logits: Float[Array, "V"]) -> tuple[Int[Array, ""], Float[Array, ""]]:
     """(token ~ softmax(logits), logsumexp(logits)), by two Gumbel draws: a block of about sqrt(V) tokens, then a token.
 
-    Needs 2 sqrt(V) random numbers in place of V. Gumbels are taken in the mode "high": the usual float32 ones come from
-    a uniform with 23 bits, so no event rarer than about 1e-7 is ever drawn as often as it should be. Consumes the key.
+    Needs 2 sqrt(V) Gumbels in place of V. They are taken in the mode "high", which makes each from two uniforms: the
+    usual float32 ones come from one with 23 bits, so no event rarer than about 1e-7 is ever drawn as often as it should
+    be. Consumes the key.
     """
     vocab = logits.shape[0]
     width = 1 << ((vocab - 1).bit_length() + 1) // 2  # a power of two, so that blocks are tiles of memory

@@ -28,3 +28,5 @@ def test_other_files_are_refused(tmp_path):
         load_parameters(tmp_path / "b.safetensors")
     with pytest.raises(FileNotFoundError):
         load_parameters(tmp_path / "c.safetensors")
+    with pytest.raises(OSError):  # not taken for a file of another kind
+        load_parameters(tmp_path)

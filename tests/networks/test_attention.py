@@ -107,10 +107,11 @@ def test_bfloat16_is_close_to_float32():
 
 @pytest.mark.parametrize("kv_heads", [2, 4])
 @pytest.mark.parametrize("causal", [False, True])
-def test_splash_kernel_computes_the_formula(causal, kv_heads):
+@pytest.mark.parametrize("padded", [False, True])
+def test_splash_kernel_computes_the_formula(padded, causal, kv_heads):
     """The TPU kernel, interpreted: values, and gradients through its own backward kernels."""
     q, k, v, g = inputs(kv_heads, jnp.float32, (2, 128, 128))
-    valid = jnp.arange(128)[None] < jnp.array([[128], [77]])
+    valid = jnp.arange(128)[None] < jnp.array([[128], [77]]) if padded else None
 
     def run(attend):
         return jax.vjp(lambda *x: attend(*x, causal=causal, valid=valid), q, k, v)
@@ -122,10 +123,11 @@ def test_splash_kernel_computes_the_formula(causal, kv_heads):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_splash_over_a_mesh_equals_splash_alone():
+@pytest.mark.parametrize("padded", [False, True])
+def test_splash_over_a_mesh_equals_splash_alone(padded):
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3)
     q, k, v, _ = inputs(4, jnp.float32, (4, 128, 128))
-    valid = jnp.arange(128)[None] < jnp.array([[128], [77], [128], [5]])
+    valid = jnp.arange(128)[None] < jnp.array([[128], [77], [128], [5]]) if padded else None
     alone = naive(q, k, v, valid=valid)
     np.testing.assert_allclose(jax.jit(Splash(mesh, interpret=True))(q, k, v, valid=valid), alone, atol=2e-5)
 
@@ -142,6 +144,42 @@ def test_what_is_not_to_be_had_says_so_in_one_line():
         with pytest.raises(ValueError, match=words) as error:
             attend(*arguments)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("attend", [naive, xla])
+def test_a_causal_mask_is_no_constant_of_the_program(attend):
+    shape = jax.ShapeDtypeStruct((1, 512, 1, 8), jnp.float32)
+    text = jax.jit(functools.partial(attend, causal=True)).lower(shape, shape, shape).compile().as_text()
+    assert "[512,512]" in text
+    assert [line for line in text.splitlines() if "[512,512]" in line and " constant(" in line] == []
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's attention runs on an NVIDIA GPU only")
+@pytest.mark.parametrize("kv_heads", [2, 4])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_cudnn_computes_the_formula(padded, causal, kv_heads):
+    """Values and gradients, but for bfloat16, of which both sides make their inputs and outputs."""
+    q, k, v, g = inputs(kv_heads, jnp.bfloat16, (2, 128, 64))
+    valid = jnp.arange(128)[None] < jnp.array([[128], [77]]) if padded else None
+
+    def run(attend):
+        out, pullback = jax.vjp(lambda *x: attend(*x, causal=causal, valid=valid), q, k, v)
+        return [np.asarray(x, np.float32) for x in (out, *pullback(g))]
+
+    for ours, reference in zip(run(cudnn), run(naive), strict=True):
+        assert np.abs(ours - reference).max() < 0.02 * np.abs(reference).max()
+
+
+@pytest.mark.parametrize("valid", [None, VALID], ids=["all", "some"])
+def test_cudnn_is_asked_for_shapes_that_jax_takes(monkeypatch, valid):
+    """What JAX checks before it asks a GPU: gradients are traced, and nothing runs."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
+    q, k, v, _ = inputs(2, jnp.bfloat16)
+    valid = None if valid is None else jnp.asarray(valid)
+    gradients = jax.eval_shape(jax.grad(lambda *x: cudnn(*x, valid=valid).sum(), argnums=(0, 1, 2)), q, k, v)
+    assert [x.shape for x in gradients] == [q.shape, k.shape, v.shape]
 
 
 def test_cudnn_wants_half_precision(monkeypatch):

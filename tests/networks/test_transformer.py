@@ -256,6 +256,10 @@ def test_parameter_count():
         (dict(kv_heads=3), "kv_heads=3: must divide heads=4"),
         (dict(depth=0), "depth=0: must be at least 1"),
         (dict(vocab=0), "vocab=0: must be at least 1"),
+        (dict(heads=0), "heads=0: must be at least 1"),
+        (dict(width=0), "width=0: must be at least 1"),
+        (dict(kv_heads=-2), "kv_heads=-2: must be at least 1"),
+        (dict(ff=-1), "ff=-1: must be at least 1"),
     ],
 )
 def test_sizes_that_do_not_fit(changes, words):

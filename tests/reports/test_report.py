@@ -159,8 +159,11 @@ def test_sample_joins_tokens_of_a_kind(tokens):
     assert spread == [is_given for text, is_given in tokens for _ in text]
 
 
-def test_environment_names_the_circumstances(root):
+def test_environment_names_the_circumstances(root, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     env = environment()
+    assert env["variables"]["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1" and "OMP_NUM_THREADS" not in env["variables"]
     assert env["devices"]["platform"] == "cpu" and env["devices"]["count"] == 8
     assert {"jax", "numpy", "flax"} <= env["packages"].keys()
     assert env["machine"]["cores"] >= 1 and env["machine"]["cpu"]

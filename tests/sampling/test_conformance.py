@@ -14,6 +14,7 @@ import pytest
 
 from mdmjax.analysis.tables import random_table, table_denoiser
 from mdmjax.base import KEEP, UNMASK, Planner, Trace
+from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.process import Cosine, Linear, SineSquared
 from mdmjax.sampling import Ancestral, Confidence, FirstHitting, LeftToRight, RandomCount, Samples, TokenDraw, sample
 
@@ -116,6 +117,30 @@ def test_a_row_alone_is_the_row_of_the_batch(case):
         alone = run(case.planner, TOKENS[b : b + 1], jax.random.key(1), jnp.array([b]))
         np.testing.assert_array_equal(alone.tokens[0], case.samples.tokens[b])
         assert int(alone.calls) == case.samples.row_calls[b]
+
+
+@functools.cache
+def network():
+    """A small transformer with parameters away from the initial ones, where all logits are nearly equal."""
+    model = transformer(TransformerConfig(vocab=V, length=L, width=16, depth=1, heads=2, pads=True))
+    params = jax.jit(model.init)(jax.random.key(2))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(3), len(leaves))
+    moved = [x + 0.5 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return model.bind(tree.unflatten(moved))
+
+
+@pytest.mark.parametrize("name", [name for name in PLANNERS if "many" not in name])
+def test_a_row_alone_is_the_row_of_the_batch_for_a_network_too(name):
+    """Its logits change with the batch size in their last digits, in float32 at the highest precision of matmuls."""
+
+    @jax.jit
+    def tokens(denoiser, tokens, ids):
+        return sample(denoiser, PLANNERS[name], tokens, vocab=V, key=jax.random.key(1), ids=ids).tokens
+
+    together = tokens(network(), TOKENS, jnp.arange(len(TOKENS)))
+    for b in range(len(TOKENS)):
+        np.testing.assert_array_equal(tokens(network(), TOKENS[b : b + 1], jnp.array([b]))[0], together[b])
 
 
 def test_rows_follow_their_ids(case):

@@ -20,7 +20,7 @@ from mdmjax.sampling import Ancestral, Confidence, FirstHitting, LeftToRight, To
 V, L, B = 3, 4, 8
 TABLE = random_table(jax.random.key(0), L, V, scale=2.0)
 DENOISER = table_denoiser(TABLE)
-TOKENS = jnp.full((B, L), V).at[1, 1:3].set(1).at[2].set(0)
+TOKENS = jnp.full((B, L), V).at[1, 1:3].set(1).at[2:4].set(0).at[4:6, 1:].set(2)
 KEY = jax.random.key(1)
 IDS = jnp.arange(B)
 PLANNERS = [FirstHitting(), Ancestral(SineSquared(), 3), Confidence(Linear(), 3)]
@@ -28,7 +28,8 @@ PLANNERS = [FirstHitting(), Ancestral(SineSquared(), 3), Confidence(Linear(), 3)
 
 @functools.cache
 def expected(planner):
-    return np.asarray(jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY).tokens)())
+    """What one device makes of the whole batch."""
+    return jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY))()
 
 
 @pytest.mark.parametrize("planner, trace", [(PLANNERS[1], False), (PLANNERS[2], True)])
@@ -42,8 +43,10 @@ def test_shard_map_over_rows(planner, trace):
 
     rows = P("data")
     tokens, calls = jax.jit(jax.shard_map(shard, mesh=mesh, in_specs=rows, out_specs=rows))(TOKENS, IDS)
-    np.testing.assert_array_equal(tokens, expected(planner))
-    assert calls.shape == (4,)
+    np.testing.assert_array_equal(tokens, expected(planner).tokens)
+    alone = np.asarray(expected(planner).row_calls).reshape(4, 2).max(1)
+    assert calls.tolist() == alone.tolist()
+    assert alone[1] == 0 and len(set(alone.tolist())) > 2  # devices that differ, and one with nothing to do
 
 
 def test_jit_over_sharded_rows_and_pmap():
@@ -51,9 +54,11 @@ def test_jit_over_sharded_rows_and_pmap():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     spread = jax.device_put(TOKENS, NamedSharding(mesh, P("data")))
     out = jax.jit(lambda tokens: sample(DENOISER, planner, tokens, vocab=V, key=KEY).tokens)(spread)
-    np.testing.assert_array_equal(out, expected(planner))
+    np.testing.assert_array_equal(out, expected(planner).tokens)
     each = jax.pmap(lambda tokens, ids: sample(DENOISER, planner, tokens, vocab=V, key=KEY, ids=ids).tokens)
-    np.testing.assert_array_equal(each(TOKENS.reshape(2, 4, L), IDS.reshape(2, 4)).reshape(B, L), expected(planner))
+    np.testing.assert_array_equal(
+        each(TOKENS.reshape(2, 4, L), IDS.reshape(2, 4)).reshape(B, L), expected(planner).tokens
+    )
 
 
 def test_vmap_over_keys():
@@ -75,29 +80,60 @@ def test_tokens_keep_their_dtype():
     small = TOKENS.astype(jnp.int8)
     out = jax.jit(lambda: sample(DENOISER, FirstHitting(), small, vocab=V, key=KEY, trace=True))()
     assert out.tokens.dtype == out.trace.tokens.dtype == jnp.int8
-    np.testing.assert_array_equal(out.tokens, expected(FirstHitting()))
+    np.testing.assert_array_equal(out.tokens, expected(FirstHitting()).tokens)
 
 
 def test_capacity_changes_nothing():
     """Asked at one of 4 positions, nearly all calls fall back to asking all."""
     planner = PLANNERS[2]
     out = jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY, capacity=1).tokens)()
-    np.testing.assert_array_equal(out, expected(planner))
+    np.testing.assert_array_equal(out, expected(planner).tokens)
 
 
 def test_positions_asked():
     """One position a row for one-by-one planners; with a capacity, a branch for that many and one for all."""
-    asked = []
 
-    def watched(tokens, t=None, *, at=None):
-        asked.append(None if at is None else at.shape)
-        return DENOISER(tokens, t, at=at)
+    def asked(planner, capacity=None):
+        shapes = set()
 
-    for planner, capacity in [(FirstHitting(), None), (LeftToRight(), None), (PLANNERS[1], None), (PLANNERS[1], 2)]:
-        jax.eval_shape(lambda p=planner, c=capacity: sample(watched, p, TOKENS, vocab=V, key=KEY, capacity=c))
-    assert set(asked[:1]) == {(B, 1)}
-    assert set(asked) == {(B, 1), (B, 2), None}
-    assert asked.index(None) > asked.index((B, 1))
+        def watched(tokens, t=None, *, at=None):
+            shapes.add(None if at is None else at.shape)
+            return DENOISER(tokens, t, at=at)
+
+        jax.eval_shape(lambda: sample(watched, planner, TOKENS, vocab=V, key=KEY, capacity=capacity))
+        return shapes
+
+    assert asked(FirstHitting()) == asked(LeftToRight()) == {(B, 1)}
+    assert asked(FirstHitting(), 3) == {(B, 1)}  # no more than may change
+    assert asked(PLANNERS[1]) == asked(PLANNERS[2]) == {None}
+    assert asked(PLANNERS[1], 2) == asked(PLANNERS[2], 2) == {(B, 2), None}
+
+
+@pytest.mark.parametrize("length", [33, 70])
+def test_drawing_some_positions_at_a_time_changes_nothing(length, monkeypatch):
+    logits = jax.random.normal(KEY, (2, length, V))
+    denoiser = lambda tokens, t=None, *, at=None: logits
+
+    def tokens():
+        masks = jnp.full((2, length), V)
+        return jax.jit(lambda: sample(denoiser, Ancestral(Linear(), 2), masks, vocab=V, key=KEY).tokens)()
+
+    some = tokens()
+    monkeypatch.setattr("mdmjax.sampling.engine.DRAWN_AT_ONCE", length)
+    np.testing.assert_array_equal(some, tokens())
+
+
+@pytest.mark.parametrize("draw", [TokenDraw(), TokenDraw(0.0), TokenDraw(0.7), TokenDraw(0.7, 0.9)], ids=str)
+def test_no_second_array_of_the_size_of_the_logits(draw):
+    """Whatever a draw holds, it holds for some positions at a time."""
+    batch, length, vocab = 1, 256, 20_000
+
+    def run(logits, tokens, key):
+        return sample(lambda *_, **__: logits, Ancestral(Linear(), 2), tokens, vocab=vocab, key=key, draw=draw).tokens
+
+    shapes = jax.eval_shape(lambda: (jnp.zeros((batch, length, vocab)), jnp.zeros((batch, length), int), KEY))
+    temporary = jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 0.3 * batch * length * vocab * 4
 
 
 @pytest.mark.parametrize(
@@ -166,8 +202,8 @@ def test_a_planner_that_remasks():
     """The engine serves it as it is: masks come back, prompts stay, each row ends by itself and without masks."""
     out = jax.jit(lambda: sample(DENOISER, Rewrite(2), TOKENS, vocab=V, key=KEY, trace=True))()
     operations = np.asarray(out.trace.operations)
-    assert out.row_calls.tolist() == [5, 5, 0, 5, 5, 5, 5, 5] and not (out.tokens == V).any()
-    assert (operations == REMASK).any(2).sum(0).tolist() == [2, 2, 0, 2, 2, 2, 2, 2]
+    assert out.row_calls.tolist() == [5, 5, 0, 0, 5, 5, 5, 5] and not (out.tokens == V).any()
+    assert (operations == REMASK).any(2).sum(0).tolist() == [2, 2, 0, 0, 0, 0, 2, 2]
     assert (operations == REMASK).sum(2).max() == L // 2
     np.testing.assert_array_equal(np.asarray(out.trace.tokens[1:] == V)[operations == REMASK], True)
     given = np.asarray(TOKENS != V)
@@ -206,7 +242,7 @@ def test_jit_sampler_compiles_once_and_donates_the_canvas():
     canvas = TOKENS.copy()
     out = run(TABLE, canvas, KEY)
     assert canvas.is_deleted()
-    np.testing.assert_array_equal(out.tokens, expected(FirstHitting()))
+    np.testing.assert_array_equal(out.tokens, expected(FirstHitting()).tokens)
     assert out.trace is not None
     run(2 * TABLE, TOKENS.copy(), jax.random.key(5))
     with pytest.raises(ValueError, match=r"tokens\[3, 2\] = 5: must be a value in 0..2, the mask 3, or padding 4"):

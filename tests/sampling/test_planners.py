@@ -149,11 +149,11 @@ def test_counts_add_up(schedule, total, steps):
     assert (np.diff(counts) >= 0).all()
 
 
-def chosen(confidence, count, open=None):
+def chosen(confidence, count, open=None, tie=Confidence.tie):
     """Positions that `Confidence` reveals when it reveals `count` of the open ones."""
     confidence = jnp.asarray(confidence, jnp.float32)
     open = jnp.ones(confidence.shape, bool) if open is None else jnp.asarray(open)
-    planner, counts = Confidence(Linear(), 2), jnp.array([0, count, open.sum()])
+    planner, counts = Confidence(Linear(), 2, tie), jnp.array([0, count, open.sum()])
     operations, _ = planner.choose(counts, planner.turn(counts, open), confidence)
     return np.flatnonzero(operations).tolist()
 
@@ -165,7 +165,13 @@ def test_confidence_takes_the_highest_and_of_ties_the_leftmost():
     rounding = 1 + 1e-6 * np.array([0, 3, -2, 4, 1, 5])
     assert chosen(np.array([0.3, 0.7, 0.3, 0.7, 0.3, 0.3]) * rounding, 4) == [0, 1, 2, 3]
     assert chosen([0.3, 0.3 * (1 + 2e-4), 0.3], 1) == [1]
-    assert chosen([np.nan, 0.1, np.nan], 2) == [0, 1]  # NaN comes last, and no mask is left for it
+    assert chosen([0.3, 0.3 * (1 + 2e-4), 0.3], 1, tie=2.0**-5) == [0]
+    assert chosen([0.28, 0.3, 0.29], 1, tie=2.0**-5) == [1]
+    assert chosen([0.3 * 0.98**2, 0.3, 0.3 * 0.98], 1, tie=2.0**-5) == [0]  # neighbours chain
+    assert chosen([0.3, 0.3 * (1 + 1e-6)], 1, tie=0) == [1]
+    assert chosen([np.nan, 0.1, np.nan], 1) == [1]  # NaN comes last,
+    assert chosen([np.nan, 0.1, np.nan], 2) == [0, 1]  # and no mask is left for it
+    assert chosen([0.1, 0.1, np.nan, 0.1], 2, [False, True, True, True]) == [1, 3]
 
 
 @pytest.mark.parametrize("planner", [Ancestral, RandomCount, Confidence])
@@ -173,3 +179,9 @@ def test_steps_below_one_are_refused(planner):
     with pytest.raises(ValueError, match=rf"{planner.__name__}\(steps=0\): steps must be >= 1"):
         planner(Linear(), 0)
     assert isinstance(planner(Linear(), 1), Planner)
+
+
+@pytest.mark.parametrize("tie", [-0.1, 1.0, float("nan")])
+def test_ties_outside_the_range_are_refused(tie):
+    with pytest.raises(ValueError, match=r"tie must be in \[0, 1\)"):
+        Confidence(Linear(), 1, tie)

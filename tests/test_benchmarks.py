@@ -1,0 +1,86 @@
+"""The benchmarks run, write what the tables read, and count the work that is done."""
+
+import json
+
+import jax
+import pytest
+
+from benchmarks import sample_step, sampler_laws, train_step
+from benchmarks.common import forward_matmuls, matmul, write
+from experiments import tables
+from mdmjax.networks import TransformerConfig, forward_flops, parameter_count, transformer
+
+SIZES = "--depth 1 --width 16 --heads 2 --length 8 --vocab 5 --rounds 1 --matmul 16".split()
+BENCHMARKS = {
+    "train_step": (train_step, [*SIZES, "--batch", "8", "--head", "packed"]),
+    "sample_step": (sample_step, [*SIZES, "--batch", "2", "--steps", "4", "--capacity", "3"]),
+    "sampler_laws": (sampler_laws, []),
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_writes_every_number_that_its_table_shows(name, tmp_path):
+    benchmark, argv = BENCHMARKS[name]
+    path = tmp_path / "benchmarks" / f"{name}.json"
+    write(benchmark.measure(benchmark.arguments(argv)), str(path))
+    tree = json.loads(path.read_text())
+    _, columns = tables.TABLES[name]
+    missing = [c.header for c in columns if tables.lookup(tree, c.path) is None]
+    assert set(missing) <= {tables.COMMIT.header}  # a copy of the library outside a checkout has none
+    assert tables.render(name, tmp_path).count("\n") == 2
+    CHECKS[name](tree)
+
+
+def check_training(tree):
+    assert 0 < tree["fraction_of_matmul"] < tree["fraction_of_matmul_by_convention"]
+    assert tree["memory_bytes"]["peak"] == tree["memory_bytes"]["held"] + tree["memory_bytes"]["temporaries"]
+    assert tree["peak_bytes"]["bytes"] > tree["memory_bytes"]["peak"]
+
+
+def check_sampling(tree):
+    """2 rows of 8 masks, 4 steps; the calls of "asked" that 3 positions a row are enough for read those only."""
+    runs = tree["runs"]
+    assert runs["ancestral, full"]["positions_read"] == 16 * runs["ancestral, full"]["calls"]
+    assert runs["confidence, full"]["calls"] == 4 == runs["first-hitting, asked"]["calls"]
+    assert runs["first-hitting, asked"]["positions_read"] == 2 * 4
+    asked = runs["ancestral, asked"]
+    assert 6 * asked["calls"] <= asked["positions_read"] < 16 * asked["calls"]
+    assert (asked["positions_read"] - 6 * asked["calls"]) % 10 == 0
+
+
+def check_laws(tree):
+    apart = tree["total_variation"]
+    ancestral = [apart["ancestral"][str(steps)] for steps in (1, 2, 4, 8, 16, 32, 64)]
+    assert all(2 * b > a > b > 0 for a, b in zip(ancestral[:-1], ancestral[1:], strict=True)) and ancestral[-1] < 1 / 64
+    assert apart["random count"]["2"] > 0.01 and apart["random count"]["3"] < 1e-15
+    assert apart["confidence"]["1"] == pytest.approx(ancestral[0]) and apart["confidence"]["64"] > 0.01
+
+
+CHECKS = {"train_step": check_training, "sample_step": check_sampling, "sampler_laws": check_laws}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_flops_are_those_of_the_matmuls(tied):
+    """But for attention's own products, in one count and not in the other, and the scales of norms."""
+    config = TransformerConfig(vocab=501, length=16, width=32, depth=2, heads=2, tied=tied)
+    params = jax.eval_shape(transformer(config).init, jax.random.key(0))
+    attention = 2 * 3 * 16 * config.depth * 2 * 16 * config.width
+    norms = 2 * 3 * 16 * (2 * config.depth + 1) * config.width
+    mask = 2 * 3 * 16 * config.width * tied  # the row of the embedding that is no logit
+    assert forward_matmuls(params, 3 * 16, 3 * 16) == forward_flops(config, 3, 16) - attention + norms + mask
+
+
+def test_the_convention_overstates_a_large_vocabulary():
+    def overstated(vocab, share):
+        params = jax.eval_shape(transformer(TransformerConfig(vocab=vocab, length=256)).init, jax.random.key(0))
+        return 6 * parameter_count(params) * 2048 / (3 * forward_matmuls(params, 2048, round(share * 2048)))
+
+    assert 1 < overstated(35, 1) < 1.01
+    assert overstated(50_257, 1) == pytest.approx(1.65, abs=0.02)
+    assert overstated(50_257, 0.57) == pytest.approx(2.3, abs=0.05)
+
+
+def test_the_yardstick_runs_on_every_device_at_once():
+    run, flops = matmul(jax.devices(), "float32", 16)
+    assert run().shape == (16 * len(jax.devices()), 16) and len(run().sharding.device_set) == len(jax.devices())
+    assert flops == 2 * 16**3 * len(jax.devices())
