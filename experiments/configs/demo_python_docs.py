@@ -13,6 +13,5 @@ def get_config(name: str = ""):
     config = base()
     config.data.length = 64
     config.network.update(width=128, depth=4, heads=4, qk_norm=True)
-    config.train.update(steps=2000, batch=32, learning_rate=4e-3, warmup=50, evaluate_every=250, checkpoint_every=250)
-    config.evaluate.rows = 128
+    config.train.update(steps=4000, batch=16, learning_rate=6e-3, warmup=100, evaluate_every=500, checkpoint_every=500)
     return variant(config, name, **QUICK)
