@@ -133,13 +133,14 @@ class Transformer(nnx.Module):
     def logits(self, features: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         config = self.config
         kernel = self.embed.embedding[: config.vocab].T if config.tied else self.readout.kernel[...]
-        # The sums over D are logits, so they are kept as float32 even where the factors are bfloat16.
+        # One matmul of two matrices, for the reason that Linear gives. The sums over D are logits, so they are kept as
+        # float32 even where the factors are bfloat16.
         logits = jnp.matmul(
-            config.constrain(features),
+            config.constrain(features).reshape(-1, config.width),
             kernel.astype(config.dtype),
             preferred_element_type=jnp.promote_types(config.dtype, jnp.float32),
         )
-        return config.constrain(logits)
+        return config.constrain(logits.reshape(*features.shape[:-1], config.vocab))
 
 
 def _block(config: TransformerConfig, key: Array) -> Block:
