@@ -46,6 +46,7 @@ def train_flags(text: Path, workdir: Path, cache: Path, **changes) -> list[str]:
     return [
         "--config=experiments/configs/tinyshakespeare.py:quick",
         f"--workdir={workdir}",
+        "--config.data.source=text",
         f"--config.data.path={text}",
         f"--config.data.cache_dir={cache}",
         *(f"--config.{name.replace('__', '.')}={value}" for name, value in fields.items()),
@@ -55,7 +56,7 @@ def train_flags(text: Path, workdir: Path, cache: Path, **changes) -> list[str]:
 def run_here(main, arguments: list[str], monkeypatch) -> int:
     """The exit code of `cli.run(main)` in this process."""
     parse = cli.parse
-    monkeypatch.setattr(cli, "parse", lambda argv: parse(argv, flags.FlagValues()))
+    monkeypatch.setattr(cli, "parse", lambda argv, values=None: parse(argv, values or flags.FlagValues()))
     monkeypatch.setattr(cli, "_running", False)
     monkeypatch.chdir(ROOT)
     try:
