@@ -107,16 +107,27 @@ def variant(config: ConfigDict, name: str, **quick) -> ConfigDict:
     return config
 
 
+# Small, of data that every machine has, and on the devices that are there, whatever the config itself asks for.
 QUICK = dict(
+    data__source="python_docs",
+    data__path="",
+    data__vocabulary="characters",
     data__length=32,
+    data__stride=1,
+    mesh__fsdp=1,
     network__width=64,
     network__depth=2,
     network__heads=2,
+    network__dtype="float32",
+    network__remat=False,
     train__steps=40,
     train__batch=16,
+    train__learning_rate=4e-3,
     train__warmup=5,
+    train__log_every=5,
     train__evaluate_every=20,
     train__checkpoint_every=20,
+    evaluate__batch=32,
     evaluate__rows=32,
     evaluate__splits=("validation",),
 )

@@ -22,6 +22,7 @@ SMALL = dict(
     network__heads=2,
     train__steps=12,
     train__batch=8,
+    train__learning_rate=1e-3,
     train__warmup=2,
     train__log_every=1,
     train__evaluate_every=4,

@@ -217,6 +217,14 @@ def test_every_layout_trains_the_same_model(run, place, trained, layout):
     assert "Traceback" not in errors and "Warning" not in errors
 
 
+def test_a_quick_variant_needs_nothing(tmp_path):
+    """As a user runs it: the config of a pod, of a text that is not there, on this machine."""
+    flags = ["--config=experiments/configs/owt_small.py:quick", f"--workdir={tmp_path}"]
+    code, errors = programs.run("train", [*flags, f"--config.data.cache_dir={tmp_path}"], tmp_path / "log")
+    assert code == 0 and "step 40/40" in errors, errors
+    assert read(tmp_path)["facts"]["data"]["name"] == "python_docs"
+
+
 def test_plan_measures_every_program(run, place):
     flags = ["--config=experiments/configs/plan.py:quick", f"--workdir={place / 'plan'}"]
     change = "--config.change=network.width=32 network.depth=1 data.length=16 mesh.fsdp=2"
