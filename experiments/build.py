@@ -2,20 +2,18 @@
 
 import dataclasses
 import functools
-import json
-import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from mdmjax import data, evaluation, networks, objectives, process, sampling, training
+from mdmjax.base import Schedule
 from mdmjax.data import Corpus, Vocabulary
-from mdmjax.reports import to_json, write_atomic
 
 SCHEDULES = dict(
     linear=process.Linear,
@@ -23,6 +21,7 @@ SCHEDULES = dict(
     sine_squared=process.SineSquared,
     polynomial=process.Polynomial,
     geometric=process.Geometric,
+    tabulated=lambda *hidden: process.Tabulated(hidden),
 )
 SPREADS = dict(iid=process.iid, stratified=process.stratified, systematic=process.systematic)
 PLANNERS = dict(
@@ -39,6 +38,22 @@ def choose(name: str, field: str, choices: dict[str, Any]) -> Any:
     if name not in choices:
         raise ValueError(f"{field}={name!r}: choose one of {', '.join(choices)}")
     return choices[name]
+
+
+def schedule(c: ConfigDict, group: str) -> Schedule:
+    """The schedule of a group of fields. ValueError that names the fields where its arguments will not do."""
+    make = choose(c.schedule, f"{group}.schedule", SCHEDULES)
+    try:
+        return make(*c.schedule_args)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{group}.schedule_args={tuple(c.schedule_args)} do not fit {group}.schedule={c.schedule!r}: {error}"
+        ) from None
+
+
+def key(seed: int, use: int) -> Key[Array, ""]:
+    """The key of one use of a run's randomness, such as `training.SAMPLING`."""
+    return jax.random.fold_in(jax.random.key(seed), use)
 
 
 def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str | dict | None = None) -> Corpus:
@@ -157,6 +172,16 @@ class Experiment:
             )
         )
 
+    def check_attention(self) -> None:
+        """Lowers the attention alone, for this length and these devices. ValueError where it is not to be had there.
+
+        Lowering the whole step says the same, and takes ten times as long: a second at the size of the demo.
+        """
+        c = self.model.config
+        shape = lambda heads: (self.layout.shards, self.length, heads, c.width // c.heads)
+        q, k = (jax.ShapeDtypeStruct(shape(heads), c.dtype) for heads in (c.heads, c.key_heads))
+        jax.jit(functools.partial(c.attention, causal=c.causal)).lower(q, k, k)
+
     @property
     def nll(self) -> Callable:
         c = self.config.readout
@@ -168,12 +193,12 @@ class Experiment:
     @property
     def law(self):
         c = self.config.law
-        schedule = choose(c.schedule, "law.schedule", SCHEDULES)()
+        alpha = schedule(c, "law")
         spread = choose(c.spread, "law.spread", SPREADS)
         laws = dict(
-            exact_count=lambda: process.ExactCount(spread, schedule),
-            continuous=lambda: process.Continuous(schedule, spread),
-            discrete=lambda: process.Discrete(c.steps, schedule, spread),
+            exact_count=lambda: process.ExactCount(spread, alpha),
+            continuous=lambda: process.Continuous(alpha, spread, c.t_min),
+            discrete=lambda: process.Discrete(c.steps, alpha, spread),
         )
         return choose(c.name, "law.name", laws)()
 
@@ -208,7 +233,7 @@ class Experiment:
         """The bound's scorer, always under the exact-count law, whatever the training law is."""
         if self.autoregressive:
             return evaluation.ExactScorer(self.nll)
-        law = process.ExactCount(process.systematic, choose(self.config.law.schedule, "law.schedule", SCHEDULES)())
+        law = process.ExactCount(process.systematic, schedule(self.config.law, "law"))
         return evaluation.Scorer(self.vocab, draws, groups, law, self.nll)
 
     @property
@@ -217,9 +242,8 @@ class Experiment:
 
     def score(self, params: Any, draws: int, groups: int, seed: int) -> Callable:
         """The evaluation step `(params, batch) -> nats [B, groups]`, compiled once for parameters placed like these."""
-        key = jax.random.key(seed)
-        scorer = self.scorer(draws, groups)
-        return self.layout.map(lambda params, batch: scorer(self.model.bind(params), batch, key), params)
+        root, scorer = key(seed, training.EVALUATION), self.scorer(draws, groups)
+        return self.layout.map(lambda params, batch: scorer(self.model.bind(params), batch, root), params)
 
     def evaluator(self, params: Any, draws: int, groups: int, batch: int, seed: int) -> Callable:
         """`evaluate(params, rows, progress) -> Bound`, compiled once. Its draws depend on `seed` and the row only."""
@@ -240,21 +264,27 @@ class Experiment:
             name = "left_to_right" if self.autoregressive else "first_hitting"
         if self.autoregressive and name != "left_to_right":
             raise ValueError(f"sample.planner={name!r}: an autoregressive model samples with left_to_right only")
-        schedule = choose(c.schedule, "sample.schedule", SCHEDULES)()
-        return choose(name, "sample.planner", PLANNERS)(schedule, c.steps)
+        return choose(name, "sample.planner", PLANNERS)(schedule(c, "sample"), c.steps)
 
     def sampler(self, c: ConfigDict, trace: bool = False) -> Callable:
         """`run(params, tokens, key)`, compiled once, from a `sample` group of fields."""
-        draw = sampling.TokenDraw(c.temperature, c.top_p)
-        model = self.model
+        if c.capacity < 0:
+            raise ValueError(f"sample.capacity={c.capacity}: must be at least 1, or 0 for a guess")
+        draw, planner, model = sampling.TokenDraw(c.temperature, c.top_p), self.planner(c), self.model
+        # Twice what a step reveals on average, and a little: more is rare. A planner by confidence looks at all.
+        guess = None if isinstance(planner, sampling.Confidence) else 3 + -(-2 * self.length // max(c.steps, 1))
         if isinstance(model.config.attention, networks.Splash) and c.rows % self.layout.shards:
             # The kernel cannot share out so few rows: every device works on all of them.
             attention = dataclasses.replace(model.config.attention, batch_axes=())
             model = networks.transformer(dataclasses.replace(model.config, attention=attention))
-        return sampling.jit_sampler(model.bind, self.planner(c), vocab=self.vocab, draw=draw, trace=trace)
+        return sampling.jit_sampler(
+            model.bind, planner, vocab=self.vocab, draw=draw, capacity=c.capacity or guess, trace=trace
+        )
 
     def canvas(self, vocabulary: Vocabulary, rows: int, prompt: str = "") -> np.ndarray:
         """Rows of masks [rows, L] that start with the prompt. ValueError where it does not fit or has no token."""
+        if rows < 1:
+            raise ValueError(f"sample.rows={rows}: must be at least 1")
         tokens = np.full((rows, self.length), self.vocab, np.int32)
         given = vocabulary.encode(prompt) if prompt else np.zeros(0, np.int32)
         if len(given) > self.length:
@@ -264,69 +294,3 @@ class Experiment:
             )
         tokens[:, : len(given)] = given
         return tokens
-
-
-def quiet_orbax() -> None:
-    """Orbax also logs what it raises, in hundreds of lines, from threads of its own; the program says it in one."""
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
-def keep_vocabulary(workdir: Path, corpus: Corpus, length: int) -> None:
-    """Beside the config: what a checkpoint's tokens mean, and the hash of the data that they are from.
-
-    Raises ValueError where the run in the workdir was trained on other data.
-    """
-    path = workdir / "vocabulary.json"
-    text = to_json({"length": length, "sha256": corpus.meta["sha256"], **corpus.vocabulary.to_dict()})
-    if path.exists() and path.read_text() != text:
-        raise ValueError(
-            f"{workdir} holds a run on other data (its hash is in {path}; now it is {corpus.meta['sha256'][:12]}...): "
-            "give that data, or another --workdir"
-        )
-    write_atomic(path, text)
-
-
-def load(workdir: str, which: str = "last", say: Callable = lambda line: None):
-    """(experiment, vocabulary, step, parameters) of a `train` run: its averaged parameters at a checkpoint.
-
-    Raises FileNotFoundError where there is no run, ValueError for a checkpoint that is not there.
-    """
-    quiet_orbax()
-    root = Path(workdir)
-    for name in ("config.json", "vocabulary.json", "checkpoints"):
-        if not (root / name).exists():
-            raise FileNotFoundError(f"no training run at {workdir} ({name} is missing): give the --workdir of `train`")
-    config = ConfigDict(json.loads((root / "config.json").read_text()))
-    config.mesh, config.parallel = ConfigDict(dict(data=-1, fsdp=1, tensor=1)), "mesh"
-    config.train.batch = config.evaluate.batch = jax.device_count() * config.train.micro
-    description = json.loads((root / "vocabulary.json").read_text())
-    length = description.pop("length")
-    description.pop("sha256")
-    vocabulary = data.vocabulary_from_dict(description)
-    experiment = Experiment(config, vocabulary.size, length)
-    checkpoints = training.Checkpoints(root / "checkpoints", read_only=True)
-    steps = checkpoints.steps()
-    step = None
-    if which == "best":
-        step = checkpoints.best_step()
-    elif which != "last":
-        if not (which.isdigit() and int(which) in steps):
-            raise ValueError(f"which={which!r}: choose last, best, or one of the steps {steps} of {workdir}")
-        step = int(which)
-    restored = training.restore(experiment.layout, experiment.make_state, checkpoints, say, step)
-    checkpoints.close()
-    if restored is None:
-        raise FileNotFoundError(f"{workdir} has no checkpoint yet: let `train` reach its first one")
-    return experiment, vocabulary, restored.step, restored.state.average
-
-
-def per_character(estimate, characters_per_token: float | None):
-    """An estimate in nats/token as bits/char, or as bits/token where there are no characters."""
-    bits = estimate.scaled(1 / np.log(2), "bits/token")
-    return bits.scaled(1 / characters_per_token, "bits/char") if characters_per_token else bits
-
-
-def pieces(vocabulary: Vocabulary, row: np.ndarray) -> list[str]:
-    """The text of each token of a row."""
-    return [vocabulary.decode(row[i : i + 1]) for i in range(len(row))]

@@ -26,7 +26,6 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments.console import log, progress, show, summary, table
-from mdmjax.data.cache import CacheNotWritable
 from mdmjax.reports import plain, to_json, write_atomic
 
 __all__ = [
@@ -82,7 +81,8 @@ def run(main: Callable[[ml_collections.ConfigDict, Path], None], argv: Sequence[
         print("\ninterrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        usage = isinstance(error, UsageError) or (isinstance(error, ValueError | OSError) and not _running)
+        theirs = UsageError if _running else ValueError | OSError | ImportError
+        usage = isinstance(error, theirs)
         print(f"error: {explain(error, workdir)}{'' if usage else _keep_traceback(workdir)}", file=sys.stderr)
         if debug:
             traceback.print_exc()
@@ -90,16 +90,18 @@ def run(main: Callable[[ml_collections.ConfigDict, Path], None], argv: Sequence[
 
 
 def explain(error: BaseException, workdir: Path | None = None) -> str:
-    """The error in one line; for a full disk, with the space that is left."""
+    """The error in one line; for a full disk, with the space that is left, unless the error says more itself."""
     chain, link = [], error
     while link is not None and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
     full = any(getattr(e, "errno", 0) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(e) for e in chain)
-    if full and workdir is not None and not isinstance(error, CacheNotWritable):  # that is another disk, and says so
+    own_words = isinstance(error, OSError) and error.errno is None  # not from the system: it says where and what to do
+    if full and not own_words and workdir is not None:
         free = shutil.disk_usage(_existing(workdir)).free / 2**20
         return f"no space left for {workdir} ({free:.1f} MiB free): free some, or give a --workdir on another disk"
     known = isinstance(error, ValueError | OSError | RunFailed)
+    known |= isinstance(error, ImportError) and error.name is None  # raised by us, with what to install
     text = " ".join(str(error).split())
     text = text if len(text) <= 1000 else f"{text[:997]}..."
     if isinstance(error, OSError) and error.strerror and error.filename:
@@ -262,14 +264,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_workdir(workdir: Path, config: ml_collections.ConfigDict, free: Sequence[str] = ()) -> None:
+def check_workdir(
+    workdir: Path, config: ml_collections.ConfigDict, free: Sequence[str] = (), write: bool = True
+) -> None:
     """Keep the config in WORKDIR/config.json the first time; refuse a workdir that holds a run with another one.
 
-    Fields named in `free` (or inside a group named there) may differ. Raises UsageError with the difference.
+    Fields named in `free` (or inside a group named there) may differ. Of several processes one should `write`. Raises
+    UsageError with the difference.
     """
     path, now = workdir / "config.json", to_dict(config)
     if not path.exists():
-        write_atomic(path, to_json(now))
+        if write:
+            write_atomic(path, to_json(now))
         return
     try:
         before = flatten(json.loads(path.read_text()))

@@ -37,19 +37,25 @@ def show(value: Any) -> str:
 
 
 def progress(
-    total: int, initial: int = 0, unit: str = "step", stream: TextIO | None = None, every: float = 10.0
+    total: int,
+    initial: int = 0,
+    unit: str = "step",
+    stream: TextIO | None = None,
+    every: float = 10.0,
+    shown: bool = True,
 ) -> "Progress":
     """Progress from `initial` to `total`: a bar on a terminal; elsewhere one line at once and then every `every` s.
 
     Use as a context manager, and call `.update(step, loss=2.31, bound=estimate)`: `step` units are done; fields stay
-    shown until they change.
+    shown until they change. Nothing is seen where it is not `shown`: of several processes one speaks.
     """
     stream = sys.stderr if stream is None else stream
-    return (_Bar if stream.isatty() else _Lines)(total, initial, unit, stream, every)
+    kind = Progress if not shown else _Bar if stream.isatty() else _Lines
+    return kind(total, initial, unit, stream, every)
 
 
 class Progress:
-    """What `progress` returns."""
+    """What `progress` returns; by itself it shows nothing."""
 
     def __init__(self, total: int, initial: int, unit: str, stream: TextIO, every: float):
         self.total, self.done, self.unit, self.stream, self.every = total, initial, unit, stream, every
@@ -61,7 +67,7 @@ class Progress:
         self._update(step, ", ".join(f"{name} {show(value)}" for name, value in self.fields.items()))
 
     def _update(self, step: int, text: str) -> None:
-        raise NotImplementedError
+        pass
 
     def close(self) -> None:
         """Leave the last state standing."""

@@ -4,23 +4,26 @@ import shlex
 import sys
 import time
 
-from experiments import build, cli
-from mdmjax.evaluation import ngrams
+from experiments import build, cli, results, runs
 from mdmjax.reports import Report, write_report
 
 
 def main(config, workdir):
     """See the module."""
     began = time.monotonic()
-    experiment, vocabulary, step, params = build.load(config.checkpoint, config.which, cli.log)
-    own = None
-    if not config.path or config.baselines:
+    runs.refuse_run(workdir)
+    trained = runs.load(config.checkpoint, config.which, cli.log)
+    experiment, text, own = trained.experiment, None, None
+    if config.path:
+        text = build.corpus(experiment.config, trained.vocabulary, config.path)
+    if config.baselines or not config.path:
         try:
-            own = build.corpus(experiment.config, vocabulary)
-        except FileNotFoundError:
+            own = trained.data()
+        except ValueError as error:
             if not config.path:
-                raise
-    corpus = build.corpus(experiment.config, vocabulary, config.path) if config.path else own
+                raise cli.UsageError(f"{error}: give that data, or a text with --config.path=FILE") from None
+            cli.log(f"{error}: no n-gram baselines")
+    corpus = text or own
     split = "text" if config.path else config.split
     if split not in corpus.splits:
         raise ValueError(f"split={split!r}: the data's splits are {', '.join(corpus.splits)}")
@@ -28,20 +31,14 @@ def main(config, workdir):
     shards = experiment.layout.shards
     if config.batch < 1 or config.batch % shards:
         raise ValueError(f"batch={config.batch}: must be a multiple of {shards}, the number of devices")
-    evaluate = experiment.evaluator(params, config.draws, config.groups, config.batch, config.seed)
+    evaluate = experiment.evaluator(trained.params, config.draws, config.groups, config.batch, config.seed)
     cli.started()
 
     with cli.progress(len(rows[0]), unit="row") as bar:
-        bound = evaluate(params, rows, bar.update)
-    meta = corpus.meta["splits"][split]
-    metrics = dict(reversed(bound.report(meta.get("characters_per_token")).items()))
-    baselines = {}
-    if config.baselines and own is not None and corpus.splits[split].ndim == 1:
-        orders = ngrams.baselines(own.splits["train"], corpus.splits[split], experiment.vocab)
-        for order, estimate in enumerate(orders):
-            baselines[f"order-{order} n-gram"] = build.per_character(estimate, meta.get("characters_per_token"))
+        bound = evaluate(trained.params, rows, bar.update)
+    compare = config.baselines and own is not None and own.splits["train"].ndim == 1
     facts = {
-        "checkpoint": f"{config.checkpoint}, step {step}",
+        "checkpoint": f"{config.checkpoint}, step {trained.step}",
         "rows": bound.rows,
         "tokens": bound.tokens,
         "Monte Carlo error, nats/token": bound.monte_carlo,
@@ -49,13 +46,13 @@ def main(config, workdir):
     }
     report = Report(
         title=f"{corpus.meta['name']}, {split}: likelihood",
-        summary=f"The model of {config.checkpoint} at step {step} on {bound.tokens:,} tokens.",
+        summary=f"The model of {config.checkpoint} at step {trained.step} on {bound.tokens:,} tokens.",
         command=f"python -m experiments.evaluate {shlex.join(sys.argv[1:])}",
         config=cli.to_dict(config),
         seed=config.seed,
         wall_seconds=time.monotonic() - began,
-        metrics=metrics,
-        baselines=baselines,
+        metrics=results.likelihood(corpus, split, bound),
+        baselines=results.baselines(own.splits["train"], corpus, split) if compare else {},
         facts=facts,
     )
     page = write_report(workdir, report)

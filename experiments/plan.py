@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from experiments import build, cli
+from experiments import build, cli, runs
 from mdmjax import networks
 from mdmjax.reports import Report, write_report
 from mdmjax.training import plan
@@ -29,10 +29,7 @@ def devices_of(name: str) -> list:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     jax.config.update("jax_platforms", "cpu")
-    try:
-        return plan.topology(name)
-    except ModuleNotFoundError as error:
-        raise cli.UsageError(str(error)) from None
+    return plan.topology(name)
 
 
 def training_config(path: str, change: str):
@@ -88,6 +85,7 @@ def measure(function, arguments, memory: int | None) -> dict:
 
 def main(config, workdir):
     """See the module."""
+    runs.refuse_run(workdir)
     began = time.monotonic()
     unknown = set(config.programs) - set(PROGRAMS)
     if unknown or not config.programs:

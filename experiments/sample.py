@@ -4,22 +4,21 @@ import shlex
 import sys
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import build, cli
+from experiments import build, cli, results, runs
+from mdmjax import training
 from mdmjax.base import Estimate
-from mdmjax.reports import Report, Sample, trace_html, write_atomic, write_report
+from mdmjax.reports import Report, trace_html, write_atomic, write_report
 
 
 def main(config, workdir):
     """See the module."""
     began = time.monotonic()
-    experiment, vocabulary, step, params = build.load(config.checkpoint, config.which, cli.log)
-    c = config.sample
-    if c.rows < 1:
-        raise ValueError(f"sample.rows={c.rows}: must be at least 1")
+    runs.refuse_run(workdir)
+    trained = runs.load(config.checkpoint, config.which, cli.log)
+    experiment, vocabulary, c = trained.experiment, trained.vocabulary, config.sample
     canvas = experiment.canvas(vocabulary, c.rows, c.prompt)
     if config.infill:
         if c.prompt:
@@ -36,25 +35,20 @@ def main(config, workdir):
     run = experiment.sampler(c, trace=config.trace)
     cli.started()
 
-    sampled = run(params, jnp.array(canvas), jax.random.key(config.seed))
-    tokens = np.asarray(sampled.tokens)
+    sampled = run(trained.params, jnp.array(canvas), build.key(config.seed, training.SAMPLING))
+    texts = results.texts(vocabulary, canvas, np.asarray(sampled.tokens))
     seconds = time.monotonic() - began
-    given = (canvas != experiment.vocab).tolist()
-    texts = [
-        Sample.from_tokens(build.pieces(vocabulary, row), known, f"sample {i}")
-        for i, (row, known) in enumerate(zip(tokens, given, strict=True))
-    ]
     calls = np.asarray(sampled.row_calls, float)
     error = calls.std(ddof=1) / np.sqrt(len(calls)) if len(calls) > 1 else float("nan")
     report = Report(
         title="Samples",
-        summary=f"{c.rows} rows from {config.checkpoint} at step {step}.",
+        summary=f"{c.rows} rows from {config.checkpoint} at step {trained.step}.",
         command=f"python -m experiments.sample {shlex.join(sys.argv[1:])}",
         config=cli.to_dict(config),
         seed=config.seed,
         wall_seconds=seconds,
         metrics={"denoiser calls a row": Estimate(calls.mean(), error, "calls", len(calls), "mean over rows")},
-        facts={"checkpoint": f"{config.checkpoint}, step {step}", "calls of the batch": int(sampled.calls)},
+        facts={"checkpoint": f"{config.checkpoint}, step {trained.step}", "calls of the batch": int(sampled.calls)},
         samples=texts,
     )
     page = write_report(workdir, report)

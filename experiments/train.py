@@ -9,17 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments import build, cli
+from experiments import build, cli, results, runs
 from mdmjax import data, networks, training
-from mdmjax.evaluation import ngrams
-from mdmjax.reports import Curve, Report, Sample, write_report
+from mdmjax.reports import Report, write_report
 
 
 def main(config, workdir):
     """See the module."""
     # ---- set-up: whatever is wrong with the command shows here
-    began = time.monotonic()
-    build.quiet_orbax()
+    runs.quiet_orbax()
     if config.distributed:
         jax.distributed.initialize()
     main_process = jax.process_index() == 0
@@ -45,12 +43,12 @@ def main(config, workdir):
     step = experiment.step
     experiment.scorer(config.evaluate.draws, config.evaluate.groups)
     run = experiment.sampler(config.sample)
-    cli.check_workdir(workdir, config)  # last, so that a command that was wrong leaves nothing that refuses the next
-    if main_process:
-        build.keep_vocabulary(workdir, corpus, length)
+    experiment.check_attention()
+    # Last, so that a command that was wrong leaves nothing that refuses the next.
+    runs.claim(workdir, config, corpus, length, write=main_process)
     parameters = networks.parameter_count(shapes.params)
     say(
-        f"{parameters:,} parameters, {len(train_tokens):,} training tokens of {experiment.vocab} kinds, "
+        f"{parameters:,} parameters, {train_tokens.size:,} training tokens of {experiment.vocab} kinds, "
         f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
     )
 
@@ -68,9 +66,9 @@ def main(config, workdir):
 
     def on_start(step):
         nonlocal writer, bar
+        bar = cli.progress(config.train.steps, step, shown=main_process)
         if main_process:
             writer = training.MetricWriter(workdir, step)
-            bar = cli.progress(config.train.steps, step)
         cli.started()
 
     def write(step, **numbers):
@@ -78,8 +76,7 @@ def main(config, workdir):
             writer.write(step, **numbers)
 
     def progress(step, loss, bound=None, **_):
-        if bar is not None:
-            bar.update(step, loss=loss, **({} if bound is None else {monitor: bound}))
+        bar.update(step, loss=loss, **({} if bound is None else {monitor: bound}))
 
     def evaluate(state):
         estimate = bound(state.average, monitored).per_token
@@ -106,6 +103,7 @@ def main(config, workdir):
     if not outcome.finished:
         say(f"stopped by a signal after step {int(outcome.state.step)}, all saved: the same command goes on from there")
         return
+    ended = time.monotonic()
     say(f"trained in {outcome.elapsed:.0f} s; now the full evaluation, the baselines and the samples")
 
     # ---- evaluation
@@ -113,36 +111,21 @@ def main(config, workdir):
     metrics, baselines, facts = {}, {}, {}
     for name in config.evaluate.splits:
         rows = held_out[name]
-        with cli.progress(len(rows[0]), unit="row") as rows_bar:
+        with cli.progress(len(rows[0]), unit="row", shown=main_process) as rows_bar:
             result = bound(params, rows, rows_bar.update)
-        per_token = corpus.meta["splits"][name].get("characters_per_token")
-        metrics |= {f"{name} {unit}": value for unit, value in reversed(result.report(per_token).items())}
+        metrics |= results.likelihood(corpus, name, result, f"{name} ")
         facts |= {f"{name} Monte Carlo error, nats/token": result.monte_carlo, f"{name} tokens": result.tokens}
         if config.evaluate.baselines and train_tokens.ndim == 1:
-            orders = ngrams.baselines(train_tokens, corpus.splits[name], experiment.vocab)
-            for order, estimate in enumerate(orders):
-                baselines[f"{name} order-{order} n-gram"] = build.per_character(estimate, per_token)
+            baselines[name] = results.baselines(train_tokens, corpus, name, f"{name} ")
 
     # ---- samples
-    key = jax.random.key(config.seed)
     local = multihost_utils.process_allgather(params, tiled=True) if jax.process_count() > 1 else params
-    samples = run(local, jnp.array(canvas), key)
-    given = (canvas != experiment.vocab).tolist()
-    texts = [
-        Sample.from_tokens(build.pieces(corpus.vocabulary, row), known, f"sample {i}")
-        for i, (row, known) in enumerate(zip(np.asarray(samples.tokens), given, strict=True))
-    ]
+    samples = run(local, jnp.array(canvas), build.key(config.seed, training.SAMPLING))
+    texts = results.texts(corpus.vocabulary, canvas, np.asarray(samples.tokens))
 
     # ---- report
     if not main_process:
         return
-    rows = training.read_rows(workdir / "metrics.jsonl")
-    curves = {
-        "training loss": ("loss", None, "nats/token", "nats/token"),
-        f"{monitor} bound": ("bound", "bound_error", "nats/token", "nats/token"),
-        "gradient norm": ("grad_norm", None, "", ""),
-        "learning rate": ("learning_rate", None, "", ""),
-    }
     facts = {
         "parameters": parameters,
         "steps": config.train.steps,
@@ -160,20 +143,12 @@ def main(config, workdir):
         command=f"python -m experiments.train {shlex.join(sys.argv[1:])}",
         config=cli.to_dict(config),
         seed=config.seed,
-        wall_seconds=time.monotonic() - began if outcome.elapsed < time.monotonic() - began else outcome.elapsed,
+        wall_seconds=outcome.elapsed + time.monotonic() - ended,
         metrics=metrics,
-        baselines=baselines,
+        baselines={name: estimate for split in baselines.values() for name, estimate in split.items()},
+        against=list(baselines.get(monitor, {})),
         facts=facts,
-        curves={
-            name: Curve(
-                [r["step"] for r in rows if field in r],
-                [r[field] for r in rows if field in r],
-                [r[error] for r in rows if field in r] if error else None,
-                unit,
-                panel,
-            )
-            for name, (field, error, unit, panel) in curves.items()
-        },
+        curves=results.curves(training.read_rows(workdir / "metrics.jsonl"), corpus, monitor),
         samples=texts,
     )
     page = write_report(workdir, report)

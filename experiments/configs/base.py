@@ -42,8 +42,11 @@ def base() -> ConfigDict:
             law=dict(
                 name="exact_count",  # exact_count | continuous | discrete
                 spread="systematic",  # over the batch: iid | stratified | systematic
-                schedule="linear",  # linear | cosine | sine_squared | polynomial | geometric
+                schedule="linear",  # linear | cosine | sine_squared | polynomial | geometric | tabulated
+                schedule_args=(),  # polynomial: (power,); geometric: (sigma_min, sigma_max); tabulated: 1 - alpha at
+                # equally spaced times, such as (0.0, 0.2, 1.0); empty: the defaults
                 steps=1000,  # T, of discrete
+                t_min=0.0,  # the smallest t, of continuous
             ),
             readout=dict(
                 name="auto",  # dense | packed | auto: packed from 1,000 token values on
@@ -84,8 +87,11 @@ def sampling(rows: int) -> dict:
     return dict(
         rows=rows,
         planner="auto",  # first_hitting | ancestral | confidence | random_count | left_to_right; auto: exact and fast
-        schedule="linear",
+        schedule="linear",  # as of the law, with its arguments
+        schedule_args=(),
         steps=64,  # T, of ancestral, confidence and random_count
+        capacity=0,  # positions of a row whose logits are made at a call, all where more may change, which costs time
+        # and changes nothing; 0: 2 L / T + 3 for ancestral and random_count, all for confidence; else 1 is enough
         temperature=1.0,
         top_p=1.0,
         prompt="",  # text that every sample starts with
@@ -101,16 +107,27 @@ def variant(config: ConfigDict, name: str, **quick) -> ConfigDict:
     return config
 
 
+# Small, of data that every machine has, and on the devices that are there, whatever the config itself asks for.
 QUICK = dict(
+    data__source="python_docs",
+    data__path="",
+    data__vocabulary="characters",
     data__length=32,
+    data__stride=1,
+    mesh__fsdp=1,
     network__width=64,
     network__depth=2,
     network__heads=2,
+    network__dtype="float32",
+    network__remat=False,
     train__steps=40,
     train__batch=16,
+    train__learning_rate=4e-3,
     train__warmup=5,
+    train__log_every=5,
     train__evaluate_every=20,
     train__checkpoint_every=20,
+    evaluate__batch=32,
     evaluate__rows=32,
     evaluate__splits=("validation",),
 )

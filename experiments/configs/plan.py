@@ -4,7 +4,8 @@
         --config.train=experiments/configs/owt_small.py --config.topology=v5e:16x16
 
 A TPU topology needs libtpu (`make .venv-tpu/.ready`, then .venv-tpu/bin/python) and no TPU. No data is read and no
-parameter is made, on any machine; compiling takes minutes on a CPU host.
+parameter is made, on any machine; compiling takes minutes on a CPU host. The numbers to expect are the plan: it says
+whether a chip has room. `:quick`, a small model on the devices that are there, takes seconds.
 """
 
 from ml_collections import ConfigDict

@@ -3,6 +3,9 @@
     python -m experiments.train --config=experiments/configs/text8.py --workdir=runs/text8 --config.data.path=text8.txt
 
 The file is the first 100 MB of the cleaned Wikipedia dump of Mahoney, split 90/5/5 by position as is usual.
+
+Not run here. The number to expect is that of MD4: at most 1.37 bits/char on the test split. The variant `quick` is a
+small model of the Python docs.
 """
 
 from experiments.configs.base import QUICK, base, variant

@@ -115,12 +115,16 @@ class Continuous:
     """t ~ U[t_min, 1], each token hidden with probability 1 - alpha(t), weight -alpha'(t) / (1 - alpha(t)).
 
     MD4, arXiv 2406.04329, equation 5. With t_min = 0 the estimate is unbiased and its variance diverges; t_min > 0
-    leaves out the bound below it.
+    leaves out the bound below it. Raises ValueError unless 0 <= t_min < 1.
     """
 
     schedule: Schedule = Linear()
     spread: object = systematic
     t_min: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.t_min < 1:
+            raise ValueError(f"Continuous(t_min={self.t_min}): must be at least 0 and less than 1")
 
     def draw(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Draws:
         """Draws for rows `ids` of a batch of `batch` rows, hiding eligible positions only; `key` is not consumed."""

@@ -85,11 +85,11 @@ def _hero(name: str, estimate: Estimate) -> str:
 
 
 def _comparison(report: Report) -> str:
-    """The headline ranked among the baselines of its unit, each a bar from 0 with its 95 % interval."""
+    """The headline ranked among its baselines, each a bar from 0 with its 95 % interval."""
     if not report.metrics:
         return ""
     name, headline = next(iter(report.metrics.items()))
-    rows = [(name, headline, True)] + [(k, v, False) for k, v in report.baselines.items() if v.unit == headline.unit]
+    rows = [(name, headline, True)] + [(k, v, False) for k, v in report.rivals.items()]
     if len(rows) == 1:
         return ""
     rows.sort(key=lambda row: -row[1].mean if math.isfinite(row[1].mean) else math.inf)
@@ -130,7 +130,7 @@ def _metrics(metrics: Mapping[str, Estimate]) -> str:
 def _curves(report: Report) -> str:
     figures = ""
     for title, curves in panels(report.curves).items():
-        svg = panel_svg(title, curves, report.baselines)
+        svg = panel_svg(title, curves, report.rivals)
         figures += f'<figure class="card"><h3>{escape(title)}</h3>{svg}</figure>'
     return f'<div class="grid">{figures}</div>' if figures else ""
 

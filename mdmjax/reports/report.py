@@ -11,7 +11,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,6 @@ class Sample:
     pieces: Sequence[tuple[str, bool]]
     title: str = ""
 
-    @classmethod
-    def from_tokens(cls, tokens: Iterable[str], given: Iterable[bool], title: str = "") -> "Sample":
-        """From the text of each token and whether that token was given; neighbours of a kind are joined."""
-        pieces: list[tuple[str, bool]] = []
-        for text, is_given in zip(tokens, given, strict=True):
-            if pieces and pieces[-1][1] == bool(is_given):
-                pieces[-1] = (pieces[-1][0] + text, bool(is_given))
-            else:
-                pieces.append((text, bool(is_given)))
-        return cls(pieces, title)
-
     @property
     def text(self) -> str:
         """The whole text."""
@@ -71,6 +60,7 @@ class Report:
     summary: str = ""  # one sentence under the title
     command: str = ""  # what to type to have this run again
     baselines: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
+    against: Sequence[str] | None = None  # the baselines of the headline's own data; None: all
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # exact: parameters, steps, tokens, data hash
     curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
     samples: Sequence[Sample] = ()
@@ -84,6 +74,16 @@ class Report:
                     f"metric {name!r} is {type(estimate).__name__} {estimate!r}: give an Estimate, "
                     "or put a number that is exact into `facts`"
                 )
+        unknown = set(self.against or ()) - set(self.baselines)
+        if unknown:
+            raise ValueError(f"against={sorted(unknown)}: these are not among the baselines {list(self.baselines)}")
+
+    @property
+    def rivals(self) -> dict[str, Estimate]:
+        """The baselines that the headline is compared with: those of its data and of its unit."""
+        units = [estimate.unit for estimate in self.metrics.values()][:1]
+        names = self.baselines if self.against is None else self.against
+        return {name: self.baselines[name] for name in names if self.baselines[name].unit in units}
 
 
 def plain(value: Any) -> Any:

@@ -4,10 +4,12 @@ from mdmjax.training.checkpoints import Checkpoints, NoIntactCheckpoint, Restore
 from mdmjax.training.loop import NonFiniteLoss, Outcome, Plan, restore, train
 from mdmjax.training.metrics import MetricWriter, read_rows
 from mdmjax.training.parallel import RULES, MeshLayout, PmapLayout, infer_sharding, make_mesh
-from mdmjax.training.state import Step, TrainState, adamw, decay_mask, init_state
+from mdmjax.training.state import EVALUATION, SAMPLING, Step, TrainState, adamw, decay_mask, init_state
 
 __all__ = [
+    "EVALUATION",
     "RULES",
+    "SAMPLING",
     "Checkpoints",
     "MeshLayout",
     "MetricWriter",

@@ -22,6 +22,7 @@ SMALL = dict(
     network__heads=2,
     train__steps=12,
     train__batch=8,
+    train__learning_rate=1e-3,
     train__warmup=2,
     train__log_every=1,
     train__evaluate_every=4,
@@ -46,6 +47,7 @@ def train_flags(text: Path, workdir: Path, cache: Path, **changes) -> list[str]:
     return [
         "--config=experiments/configs/tinyshakespeare.py:quick",
         f"--workdir={workdir}",
+        "--config.data.source=text",
         f"--config.data.path={text}",
         f"--config.data.cache_dir={cache}",
         *(f"--config.{name.replace('__', '.')}={value}" for name, value in fields.items()),
@@ -55,7 +57,7 @@ def train_flags(text: Path, workdir: Path, cache: Path, **changes) -> list[str]:
 def run_here(main, arguments: list[str], monkeypatch) -> int:
     """The exit code of `cli.run(main)` in this process."""
     parse = cli.parse
-    monkeypatch.setattr(cli, "parse", lambda argv: parse(argv, flags.FlagValues()))
+    monkeypatch.setattr(cli, "parse", lambda argv, values=None: parse(argv, values or flags.FlagValues()))
     monkeypatch.setattr(cli, "_running", False)
     monkeypatch.chdir(ROOT)
     try:

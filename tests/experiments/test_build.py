@@ -1,7 +1,70 @@
-"""From a config to the library's objects."""
+"""What a config's strings and tuples stand for."""
 
-from experiments import build
+import jax
+import ml_collections
+import pytest
+
+from experiments import build, cli
 from experiments.configs.base import base
+from mdmjax import process, training
+
+
+@pytest.mark.parametrize(
+    "name, arguments, expected",
+    [
+        ("linear", (), process.Linear()),
+        ("polynomial", (), process.Polynomial()),
+        ("polynomial", (3.0,), process.Polynomial(3.0)),
+        ("geometric", (1e-4, 10.0), process.Geometric(1e-4, 10.0)),
+        ("tabulated", (0.0, 0.2, 1.0), process.Tabulated((0.0, 0.2, 1.0))),
+        ("tabulated", [0.0, 0.2, 1.0], process.Tabulated((0.0, 0.2, 1.0))),  # as config.json keeps it
+    ],
+)
+def test_schedules_take_their_arguments(name, arguments, expected):
+    assert build.schedule(ml_collections.ConfigDict(dict(schedule=name, schedule_args=arguments)), "law") == expected
+
+
+@pytest.mark.parametrize("name, arguments", [("polynomial", ("x",)), ("polynomial", (1.0, 2.0)), ("tabulated", ("x",))])
+def test_arguments_that_do_not_fit_are_named(name, arguments):
+    with pytest.raises(ValueError, match=r"law\.schedule_args=.* do not fit law\.schedule="):
+        build.schedule(ml_collections.ConfigDict(dict(schedule=name, schedule_args=arguments)), "law")
+
+
+def experiment(**changes):
+    config = cli.load_config("experiments/configs/demo_python_docs.py:quick").copy_and_resolve_references()
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in changes.items()})
+    return build.Experiment(config, vocab=11, length=32)
+
+
+def test_laws_take_their_fields():
+    law = experiment(law__name="continuous", law__schedule="polynomial", law__schedule_args=(3.0,), law__t_min=0.25).law
+    assert law == process.Continuous(process.Polynomial(3.0), process.systematic, 0.25)
+
+
+@pytest.mark.parametrize(
+    "changes, capacity",
+    [
+        (dict(planner="ancestral", steps=16), 3 + 4),
+        (dict(planner="random_count", steps=20), 3 + 4),
+        (dict(planner="confidence", steps=16), None),
+        (dict(planner="confidence", steps=16, capacity=5), 5),
+        (dict(planner="ancestral", steps=16, capacity=9), 9),
+        (dict(planner="first_hitting", steps=0), 3 + 64),
+    ],
+)
+def test_a_sampler_asks_for_few_logits(monkeypatch, changes, capacity):
+    given = {}
+    monkeypatch.setattr(build.sampling, "jit_sampler", lambda *_, **choices: given.update(choices))
+    made = experiment(**{f"sample__{name}": value for name, value in changes.items()})
+    made.sampler(made.config.sample)
+    assert given["capacity"] == capacity
+
+
+def test_uses_of_a_seed_have_keys_of_their_own():
+    root = jax.random.key(0)
+    uses = [build.key(0, use) for use in (training.EVALUATION, training.SAMPLING)]
+    keys = [root, *jax.random.split(root), experiment().make_state().key, *uses]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) - 1  # one part is the state's
 
 
 def test_a_table_given_at_evaluation_is_read_as_the_table_of_training(tmp_path):

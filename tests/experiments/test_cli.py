@@ -13,7 +13,6 @@ import pytest
 
 from experiments import cli
 from mdmjax.base import Estimate
-from mdmjax.data.cache import CacheNotWritable
 from mdmjax.reports import Report
 
 CONFIG = '''"""A config of the tests."""
@@ -135,6 +134,9 @@ def test_a_config_that_does_not_load_is_named(call, tmp_path, text, words):
         (ValueError("loss is nan"), True, 1, "error: loss is nan (traceback: {}/run/error.log)"),
         (cli.RunFailed("loss is nan"), False, 1, "error: loss is nan (traceback: {}/run/error.log)"),
         (cli.UsageError("prompt too long"), True, 2, "error: prompt too long"),
+        (ModuleNotFoundError("install y"), False, 2, "error: install y"),
+        (ModuleNotFoundError("install y"), True, 1, "error: install y (traceback: {}/run/error.log)"),
+        (ModuleNotFoundError("No module y", name="y"), False, 2, "error: ModuleNotFoundError: No module y"),
         (KeyError("x"), False, 1, "error: KeyError: 'x' (traceback: {}/run/error.log)"),
         (RuntimeError(""), True, 1, "error: RuntimeError (traceback: {}/run/error.log)"),
     ],
@@ -160,10 +162,10 @@ def test_a_full_disk_is_told_with_the_space_that_is_left(call, late):
         )
 
 
-def test_a_full_cache_is_not_taken_for_a_full_workdir(call):
-    full = CacheNotWritable("cannot write the token cache in '/c' (No space left on device)")
-    full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert call(fails(full, False), *GOOD)[2] == [f"error: {full}"]
+def test_an_error_that_names_the_disk_itself_is_left_alone(call):
+    error = OSError("cannot write the cache in /c (No space left on device): free space there")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert call(fails(error), *GOOD)[2] == [f"error: {error}"]
 
 
 def test_debug_prints_the_traceback_too(call):
@@ -232,6 +234,14 @@ def test_some_fields_may_be_free(tmp_path):
         cli.check_workdir(tmp_path, config(seed=1), free=("see", "seed.x"))
 
 
+def test_of_several_processes_one_writes(tmp_path):
+    cli.check_workdir(tmp_path, config(), write=False)
+    assert list(tmp_path.iterdir()) == []
+    cli.check_workdir(tmp_path, config())
+    with pytest.raises(cli.UsageError, match="seed"):
+        cli.check_workdir(tmp_path, config(seed=1), write=False)
+
+
 def test_a_long_difference_is_cut_and_a_broken_file_is_named(tmp_path):
     cli.check_workdir(tmp_path, config(many={str(i): 0 for i in range(20)}))
     with pytest.raises(cli.UsageError, match="and 12 more fields"):
@@ -271,6 +281,13 @@ def test_progress_on_a_terminal_is_one_bar():
         bar.update(10, loss=2.25)
     text = stream.getvalue()
     assert text.count("\n") == 1 and "4/10" in text and "10/10" in text and "loss 2.25" in text.split("\r")[-1]
+
+
+def test_progress_that_is_not_shown():
+    stream = io.StringIO()
+    with cli.progress(10, stream=stream, shown=False) as bar:
+        bar.update(10, loss=2.25)
+    assert stream.getvalue() == ""
 
 
 def test_tables_are_aligned():

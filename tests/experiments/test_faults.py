@@ -13,7 +13,7 @@ import numpy as np
 import programs
 import pytest
 
-from experiments import build
+from experiments import runs
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,11 @@ def half(place, unbroken, tmp_path):
 
 def outcome(workdir: Path) -> dict:
     """All that a run ends with, to the bit."""
-    _, _, step, params = build.load(str(workdir))
+    run = runs.load(str(workdir))
     report = json.loads((workdir / "report.json").read_text())
     return dict(
-        step=step,
-        params=[np.asarray(x).tobytes() for x in jax.tree.leaves(params)],
+        step=run.step,
+        params=[np.asarray(x).tobytes() for x in jax.tree.leaves(run.params)],
         rows=[json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()],
         numbers=[report["metrics"], report["baselines"], report["samples"]],
     )

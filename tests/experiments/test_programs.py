@@ -1,12 +1,14 @@
 """train, evaluate and sample from the command line: what they leave behind, and what they say when it is wrong."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import programs
 import pytest
 
-from experiments import cli, evaluate, sample, train
+from experiments import cli, evaluate, plan, runs, sample, train
 
 CONFIGS = sorted(p for p in Path("experiments/configs").resolve().glob("*.py") if p.stem not in ("__init__", "base"))
 
@@ -68,9 +70,15 @@ def test_train_reports(trained):
     assert len(report["samples"]) == 2
     assert len(report["facts"]["data"]["sha256"]) == 64
     assert {"jax", "python"} <= {name.lower() for name in json.dumps(report["environment"]).lower().split('"')}
-    assert report["config"]["train"]["steps"] == 12 and report["seed"] == 0 and report["wall_seconds"] > 0
+    assert report["config"]["train"]["steps"] == 12 and report["seed"] == 0
+    assert report["wall_seconds"] > report["facts"]["training seconds"] > 0
     assert (trained / "report.html").read_text().startswith("<!doctype html") and list(trained.glob("tensorboard/*"))
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    curve = report["curves"]["validation bound"]  # in the unit of the headline and of the baselines
+    last = [r["bound"] for r in rows if "bound" in r][-1]
+    assert curve["unit"] == report["curves"]["training loss"]["unit"] == "bits/char"
+    assert curve["y"][-1] == pytest.approx(last / math.log(2))
+    assert report["against"] == [f"validation order-{order} n-gram" for order in range(5)]
     assert [r["step"] for r in rows if "loss" in r] == list(range(1, 13))
     assert [r["step"] for r in rows if "bound" in r] == [4, 8, 12]
     assert all(r["bound_error"] > 0 for r in rows if "bound" in r)
@@ -93,6 +101,63 @@ def test_evaluate_own_data_and_another_text(run, place, trained):
     other = read(place / "text")
     assert other["facts"]["tokens"] == 29 * 9 and other["metrics"]["bits_per_char"]["standard_error"] > 0
     assert other["facts"]["data"]["sha256"] != training["facts"]["data"]["sha256"]
+
+
+def test_changed_data_is_noticed(run, place, trained):
+    text = place / "text.txt"
+    kept = text.read_text()
+    other = use("evaluate", place, "changed", trained, f"--config.path={place / 'other.txt'}")
+    try:
+        for content, words in (kept[::-1], "sha256"), (kept + "Ж", "cannot be had"):
+            text.write_text(content)
+            assert_refused(run(evaluate, *use("evaluate", place, "changed", trained)), words, "--config.path=FILE")
+        text.unlink()
+        code, _, errors = run(evaluate, *other)
+        assert code == 0 and "no such file" in errors and "no n-gram baselines" in errors
+        assert read(place / "changed")["baselines"] == {}
+    finally:
+        text.write_text(kept)
+
+
+@pytest.mark.parametrize("program", [evaluate, sample, plan])
+def test_the_report_of_a_training_run_is_left_alone(run, place, trained, program):
+    before = (trained / "report.json").read_bytes()
+    flags = [f"--config=experiments/configs/{program.__name__.split('.')[-1]}.py:quick", f"--workdir={trained}"]
+    assert_refused(run(program, *flags), "holds a training run", "give another")
+    assert (trained / "report.json").read_bytes() == before
+
+
+def test_a_run_goes_on_over_other_devices(run, place, trained):
+    """Without its last checkpoint, from step 10, with parameters in four shares and in parts."""
+    workdir = shutil.copytree(trained, place / "moved")
+    shutil.rmtree(workdir / "checkpoints" / "12")
+    changes = dict(mesh__data=2, mesh__fsdp=4, train__micro=1, data__cache_dir=place / "another-cache")
+    code, _, errors = run(train, *arguments(place, "moved", **changes))
+    assert code == 0 and "resuming from step 10" in errors, errors
+    same_bound(workdir, trained)
+
+
+def test_a_run_whose_attention_is_not_to_be_had_here(place, trained):
+    workdir = shutil.copytree(trained, place / "splash")
+    config = json.loads((workdir / "config.json").read_text())
+    config["network"]["attention"] = "splash"
+    (workdir / "config.json").write_text(json.dumps(config))
+    said = []
+    assert runs.load(str(workdir), "last", said.append).step == 12
+    assert len(said) == 1 and "splash" in said[0] and "Going on with xla" in said[0]
+
+
+def test_the_best_checkpoint_is_the_one_with_the_lowest_bound(place, trained):
+    workdir = shutil.copytree(trained, place / "best")
+    for bounds, step in ({10: 2.0, 12: 3.0}, 10), ({10: 2.0, 12: 1.0}, 12), ({10: None, 12: None}, None):
+        for number, bound in bounds.items():
+            path = workdir / "checkpoints" / str(number) / "meta" / "metadata"
+            path.write_text(json.dumps(json.loads(path.read_text()) | dict(bound=bound)))
+        if step is None:
+            with pytest.raises(ValueError, match="has a bound yet: choose last, or"):
+                runs.load(str(workdir), "best")
+        else:
+            assert runs.load(str(workdir), "best").step == step
 
 
 @pytest.mark.parametrize("planner", ["first_hitting", "ancestral", "confidence", "random_count", "left_to_right"])
@@ -136,12 +201,39 @@ def test_an_autoregressive_baseline_goes_through_the_same_programs(run, place):
         assert code == 2 and "autoregressive" in errors and len(errors.splitlines()) == 1
 
 
-def test_pmap_trains_the_same_model(run, place, trained):
-    code, _, errors = run(train, *arguments(place, "pmap", parallel="pmap"))
-    assert code == 0, errors
-    ours, theirs = (read(w)["metrics"]["validation nats_per_token"] for w in (place / "pmap", trained))
+def same_bound(workdir, trained):
+    ours, theirs = (read(w)["metrics"]["validation nats_per_token"] for w in (workdir, trained))
     assert ours["mean"] == pytest.approx(theirs["mean"], rel=1e-4)
+
+
+LAYOUTS = dict(pmap=dict(parallel="pmap"), mesh=dict(mesh__fsdp=2, mesh__tensor=2))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_trains_the_same_model(run, place, trained, layout):
+    code, _, errors = run(train, *arguments(place, layout, **LAYOUTS[layout]))
+    assert code == 0, errors
+    same_bound(place / layout, trained)
     assert "Traceback" not in errors and "Warning" not in errors
+
+
+def test_a_quick_variant_needs_nothing(tmp_path):
+    """As a user runs it: the config of a pod, of a text that is not there, on this machine."""
+    flags = ["--config=experiments/configs/owt_small.py:quick", f"--workdir={tmp_path}"]
+    code, errors = programs.run("train", [*flags, f"--config.data.cache_dir={tmp_path}"], tmp_path / "log")
+    assert code == 0 and "step 40/40" in errors, errors
+    assert read(tmp_path)["facts"]["data"]["name"] == "python_docs"
+
+
+def test_plan_measures_every_program(run, place):
+    flags = ["--config=experiments/configs/plan.py:quick", f"--workdir={place / 'plan'}"]
+    change = "--config.change=network.width=32 network.depth=1 data.length=16 mesh.fsdp=2"
+    code, out, errors = run(plan, *flags, change)
+    assert code == 0 and "the memory of a device is not known" in out, errors
+    facts = read(place / "plan")["facts"]
+    assert facts["mesh"] == "data 4, fsdp 2, tensor 1"
+    assert all(facts[f"{program}: total, GiB"] > 0 for program in plan.PROGRAMS)
+    assert facts["train: all-gather"] > 0  # parameters are in shares
 
 
 # ---- what they say ---------------------------------------------------------------------------------------------------
@@ -179,6 +271,17 @@ def test_a_file_that_will_not_do(run, place, trained, name, words):
         (dict(train__micro=0), ["train.micro=0", "at least 1"]),
         (dict(train__warmup=12), ["warmup=12", "less than steps=12"]),
         (dict(sample__planner="magic"), ["magic", "choose one of", "first_hitting"]),
+        (dict(sample__rows=0), ["sample.rows=0", "at least 1"]),
+        (dict(sample__capacity=-1), ["sample.capacity=-1", "at least 1"]),
+        (dict(network__attention="magic"), ["magic", "choose one of", "cudnn"]),
+        (dict(network__attention="cudnn"), ["NVIDIA GPU", "choose xla"]),
+        (dict(network__attention="splash"), ["multiple of 128", "16"]),
+        (dict(network__attention="splash", data__length=128), ["TPU kernel", "choose xla"]),
+        (dict(law__schedule="linear", law__schedule_args="(2.0,)"), ["law.schedule_args=(2.0,)", "arguments"]),
+        (dict(law__schedule="polynomial", law__schedule_args="(0.0,)"), ["law.schedule_args=(0.0,)", "must be > 0"]),
+        (dict(law__schedule="tabulated"), ["law.schedule_args=()", "at least two values"]),
+        (dict(sample__schedule="geometric", sample__schedule_args="(2.0,1.0)"), ["sample.schedule_args", "sigma_min"]),
+        (dict(law__name="continuous", law__t_min=1.0), ["t_min=1.0", "less than 1"]),
         (dict(sample__temperature=-1.0), ["temperature=-1.0", "finite and >= 0"]),
         (dict(sample__prompt="the cat sat on the mat"), ["22 tokens", "length is 16", "shorten"]),
         (dict(sample__prompt="Ж"), ["Ж", "vocabulary"]),

@@ -59,7 +59,8 @@ def report():
         wall_seconds=312.4,
         metrics={f"bound {NASTY}": estimate(2.6134, 0.0112), "no error": estimate(5.0, float("nan"), "x")},
         baselines={f"order-{k} {NASTY}": estimate(mean) for k, mean in enumerate([4.5, 3.2, 2.4])}
-        | {"other": estimate(1, 0, "s")},
+        | {"other": estimate(1, 0, "s"), "elsewhere": estimate(3.3)},
+        against=[*(f"order-{k} {NASTY}" for k in range(3)), "other"],
         facts={"parameters": 3201234, "nested": {"sha256": "abc", NASTY: NASTY}},
         curves={
             "loss": Curve(steps, np.exp(-steps / 100), unit="nats/token"),
@@ -102,13 +103,17 @@ def test_report_page_shows_the_report(html):
     # The headline is ranked among the baselines of its unit.
     table = words[words.index("Compared with") : words.index("Measured")]
     order = [table.index(name) for name in ("order-0", "order-1", "bound", "order-2")]
-    assert order == sorted(order) and "other" not in table
+    assert order == sorted(order) and "other" not in table and "elsewhere" not in table
     assert html.count("<mark>prompt") == 1 and "<mark> text" not in html
 
 
 def test_report_page_draws_the_curves(html, report):
     page = Page(html)
     assert page.tags.count("svg") == 3 == len(panels(report.curves))  # `a` and `b` share one, `empty` has none
+    # The baselines of the headline, where a plot has their unit: in that of the bound and in no other.
+    plots = [Page(svg).words for svg in re.findall(r"<svg.*?</svg>", html, re.DOTALL)]
+    assert [[f"order-{k}" in words for k in range(3)] for words in plots] == [[False] * 3, [True] * 3, [False] * 3]
+    assert not any("other" in words or "elsewhere" in words for words in plots)
     ids = re.findall(r'\bid="([^"]*)"', html)
     assert len(ids) == len(set(ids))
     assert {reference[1:] for reference in page.links} | set(re.findall(r"url\(#([^)]*)\)", html)) <= set(ids)

@@ -33,6 +33,7 @@ def test_what_is_written_is_read_back(tmp_path):
         config={"model": {"width": 8}, "betas": [0.9, 0.99], "name": None, "quick": True},
         metrics={"bound": BOUND, "speed": Estimate(1e4, math.inf, "tokens/s", 1, "one window")},
         baselines={"order-1": Estimate(3.2, 0.0, "bits/char", 7, "n-gram")},
+        against=["order-1"],
         facts={"parameters": 10**12, "data": {"sha256": "ab"}},
         curves={"loss": Curve([0, 1], [3.0, 2.0], [0.1, 0.2], "nats/token", "both", "step"), "empty": Curve([], [])},
         samples=[Sample([("given ", True), ("é\n<b>\u2028", False)], "a"), Sample([("NaN", False)])],
@@ -149,14 +150,16 @@ def test_two_hosts_may_write_the_same_file(tmp_path, monkeypatch):
     assert paths[0].read_text() == "b" and paths[0].stat().st_mode & 0o777 == 0o640
 
 
-@given(st.lists(st.tuples(st.text(max_size=3), st.booleans())))
-def test_sample_joins_tokens_of_a_kind(tokens):
-    sample = Sample.from_tokens([text for text, _ in tokens], [is_given for _, is_given in tokens])
-    assert sample.text == "".join(text for text, _ in tokens)
-    kinds = [is_given for _, is_given in sample.pieces]
-    assert all(a != b for a, b in zip(kinds, kinds[1:], strict=False))
-    spread = [is_given for text, is_given in sample.pieces for _ in text]
-    assert spread == [is_given for text, is_given in tokens for _ in text]
+def test_the_headline_is_compared_with_baselines_of_its_data_and_unit():
+    baselines = {
+        name: Estimate(3.0, 0.1, unit, 7, "e") for name, unit in dict(a="bits/char", b="bits/char", c="s").items()
+    }
+    made = lambda against, metrics: report(metrics=metrics, baselines=baselines, against=against)
+    assert list(made(None, {"bound": BOUND}).rivals) == ["a", "b"]
+    assert list(made(["b", "c"], {"bound": BOUND}).rivals) == ["b"]
+    assert made([], {"bound": BOUND}).rivals == made(None, {}).rivals == {}
+    with pytest.raises(ValueError, match="against=\\['d'\\]: these are not among"):
+        made(["d"], {"bound": BOUND})
 
 
 def test_environment_names_the_circumstances(root, monkeypatch):

@@ -1,0 +1,63 @@
+"""From what was measured and drawn to what a report shows: units, baselines, curves, texts."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from mdmjax.base import Estimate
+from mdmjax.data import Corpus, Vocabulary
+from mdmjax.evaluation import Bound, ngrams
+from mdmjax.reports import Curve, Sample
+
+
+def headline_unit(corpus: Corpus, split: str) -> tuple[float, str]:
+    """(factor, unit) that nats/token are reported in: bits/char, or bits/token where there are no characters."""
+    per_token = corpus.meta["splits"][split].get("characters_per_token")
+    return (1 / math.log(2) / per_token, "bits/char") if per_token else (1 / math.log(2), "bits/token")
+
+
+def likelihood(corpus: Corpus, split: str, bound: Bound, prefix: str = "") -> dict[str, Estimate]:
+    """The bound on a split in all its units, that of the headline first."""
+    report = bound.report(corpus.meta["splits"][split].get("characters_per_token"))
+    return {f"{prefix}{name}": value for name, value in reversed(report.items())}
+
+
+def baselines(train: np.ndarray, corpus: Corpus, split: str, prefix: str = "") -> dict[str, Estimate]:
+    """N-grams of order 0 to 4 on a split of a text, counted on the tokens `train`, in the headline's unit."""
+    orders = ngrams.baselines(train, corpus.splits[split], corpus.vocabulary.size)
+    unit = headline_unit(corpus, split)
+    return {f"{prefix}order-{order} n-gram": estimate.scaled(*unit) for order, estimate in enumerate(orders)}
+
+
+def curves(rows: Iterable[Mapping[str, float]], corpus: Corpus, monitor: str) -> dict[str, Curve]:
+    """The curves of a training run, from the rows of its metrics file. `monitor` is the split of its bound."""
+    loss, bound = headline_unit(corpus, "train"), headline_unit(corpus, monitor)
+    return {
+        "training loss": _curve(rows, "loss", *loss, panel="likelihood"),
+        f"{monitor} bound": _curve(rows, "bound", *bound, panel="likelihood", error="bound_error"),
+        "gradient norm": _curve(rows, "grad_norm"),
+        "learning rate": _curve(rows, "learning_rate"),
+    }
+
+
+def _curve(rows, field: str, factor: float = 1.0, unit: str = "", panel: str = "", error: str = "") -> Curve:
+    rows = [row for row in rows if field in row]
+    values = lambda name: [factor * row[name] for row in rows]
+    return Curve([row["step"] for row in rows], values(field), values(error) if error else None, unit, panel)
+
+
+def texts(vocabulary: Vocabulary, canvas: np.ndarray, tokens: np.ndarray) -> list[Sample]:
+    """Sampled rows [rows, L] as texts, cut where what was given on the canvas meets what was generated.
+
+    A row is decoded as a whole, for the text of a token may depend on those beside it: bytes of one character, spaces
+    between words. The cuts are at the lengths of the texts of its beginnings.
+    """
+    samples = []
+    for i, (row, given) in enumerate(zip(tokens, canvas != vocabulary.size, strict=True)):
+        cuts = np.flatnonzero(given[1:] != given[:-1]) + 1
+        text = vocabulary.decode(row)
+        ends = [len(vocabulary.decode(row[:cut])) for cut in cuts]
+        starts = zip([0, *ends], [*ends, len(text)], given[[0, *cuts]].tolist(), strict=True)
+        samples.append(Sample([(text[a:b], known) for a, b, known in starts], f"sample {i}"))
+    return samples
