@@ -182,11 +182,10 @@ class Experiment:
         q, k = (jax.ShapeDtypeStruct(shape(heads), c.dtype) for heads in (c.heads, c.key_heads))
         jax.jit(functools.partial(c.attention, causal=c.causal)).lower(q, k, k)
 
-    @property
-    def nll(self) -> Callable:
+    def nll(self, capacity: float | Callable = 1.0) -> Callable:
+        """The cross-entropy, `capacity` being the share of the positions that is read out in one call."""
         c = self.config.readout
         name = c.name if c.name != "auto" else ("packed" if self.vocab >= 1000 else "dense")
-        capacity = 1.0 if self.autoregressive else None
         packed = objectives.Packed(capacity, groups=self.layout.shards, chunk=c.chunk)
         return choose(name, "readout.name", dict(dense=objectives.dense, packed=packed))
 
@@ -205,8 +204,10 @@ class Experiment:
     @property
     def objective(self) -> Callable:
         if self.autoregressive:
-            return objectives.Autoregressive(self.nll)
-        return objectives.MaskedDiffusion(self.vocab, self.law, self.nll)
+            return objectives.Autoregressive(self.nll())
+        spread_evenly = (self.config.law.name, self.config.law.spread) == ("exact_count", "systematic")
+        nll = self.nll(objectives.systematic_share if spread_evenly else 1.0)
+        return objectives.MaskedDiffusion(self.vocab, self.law, nll)
 
     @functools.cached_property
     def optimizer(self):
@@ -232,9 +233,9 @@ class Experiment:
     def scorer(self, draws: int, groups: int) -> Callable:
         """The bound's scorer, always under the exact-count law, whatever the training law is."""
         if self.autoregressive:
-            return evaluation.ExactScorer(self.nll)
+            return evaluation.ExactScorer(self.nll())
         law = process.ExactCount(process.systematic, schedule(self.config.law, "law"))
-        return evaluation.Scorer(self.vocab, draws, groups, law, self.nll)
+        return evaluation.Scorer(self.vocab, draws, groups, law, self.nll(objectives.independent_share))
 
     @property
     def estimator(self) -> str:

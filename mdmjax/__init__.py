@@ -19,6 +19,7 @@ _ROOMS = {
     "sampling": ("Ancestral", "Confidence", "FirstHitting", "LeftToRight", "TokenDraw", "sample"),
     "training": ("MeshLayout", "PmapLayout", "Step", "adamw", "init_state", "make_mesh", "train"),
     "evaluation": ("Scorer", "evaluate"),
+    "interop": (),
     "reports": ("trace_html", "write_report"),
 }  # fmt: skip
 _ORIGIN = {name: room for room, names in _ROOMS.items() for name in names}

@@ -58,7 +58,8 @@ def chain_bound(denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int, schedul
     """The T-step negative ELBO from its definition, E_q[log q(z_{1..T} | x) - log p(x, z_{1..T})], by brute force.
 
     Sums the log-ratio of forward posterior to reverse transition over every pair of states (subsets of x kept visible),
-    knowing nothing of the weighted cross-entropy form. In nats; costs T 4^L, in float64 on the host.
+    knowing nothing of the weighted cross-entropy form. In nats; costs T 4^L. Summed in float64 on the host; the logits
+    and the schedule have the digits of their own type, float64 only where x64 is on.
     """
     masks = all_masks(tokens.shape[0])
     log_p = -np.asarray(masked_losses(denoiser, tokens, vocab), np.float64)

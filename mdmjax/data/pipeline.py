@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Int32, Integer
+from jaxtyping import Bool, Int32, Integer, Shaped
 
-ID_LIMIT = 2**31  # ids are int32 and wrap around here
+ID_LIMIT = 2**31  # ids are int32 and wrap around at the last whole batch below this
+
+Fields = dict[str, Shaped[np.ndarray, "b ..."]]  # of a batch, by name
 
 
 @runtime_checkable
@@ -21,8 +23,9 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def gather(self, indices: Integer[np.ndarray, "b"]) -> Int32[np.ndarray, "b L"]:
-        """The examples at `indices`."""
+    def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
+        """The examples at `indices`: `tokens` int32 [b, L] and, where only some of them are to be predicted, `eligible`
+        bool [b, L], which is False for a prompt and for padding."""
         ...
 
 
@@ -45,32 +48,33 @@ class WindowSource:
     def __len__(self) -> int:
         return (len(self.tokens) - self.length) // self.stride + 1
 
-    def __getitem__(self, index: int) -> Int32[np.ndarray, "L"]:
-        return self.gather(np.asarray([index]))[0]
-
-    def gather(self, indices: Integer[np.ndarray, "b"]) -> Int32[np.ndarray, "b L"]:
+    def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
         windows = np.lib.stride_tricks.sliding_window_view(np.asarray(self.tokens), self.length)
-        return windows[:: self.stride][indices].astype(np.int32)
+        return {"tokens": windows[:: self.stride][indices].astype(np.int32)}
 
 
 @dataclasses.dataclass(frozen=True)
 class RowSource:
-    """The rows of a table [N, L]."""
+    """The rows of a table [N, L]; `eligible` bool [N, L] is False for prompts and padding. All is predicted if None."""
 
     rows: np.ndarray
+    eligible: np.ndarray | None = None
 
     def __post_init__(self):
         if self.rows.ndim != 2 or not len(self.rows):
             raise ValueError(f"rows of shape {self.rows.shape}: at least one row, [N, L], is needed")
+        if self.eligible is not None and (self.eligible.shape, self.eligible.dtype) != (self.rows.shape, bool):
+            raise ValueError(
+                f"eligible of {self.eligible.dtype} {self.eligible.shape}: must be bool of the rows' shape "
+                f"{self.rows.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Int32[np.ndarray, "L"]:
-        return self.rows[index].astype(np.int32)
-
-    def gather(self, indices: Integer[np.ndarray, "b"]) -> Int32[np.ndarray, "b L"]:
-        return self.rows[indices].astype(np.int32)
+    def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
+        eligible = {} if self.eligible is None else {"eligible": self.eligible[indices]}
+        return {"tokens": self.rows[indices].astype(np.int32), **eligible}
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):
@@ -88,13 +92,15 @@ class Batches(Iterator[dict[str, np.ndarray]]):
             raise ValueError(f"process_index={process_index} should lie in 0..{process_count - 1}")
         self._stream = {"batch_size": batch_size, "seed": seed, "examples": len(source)}
         self._grain = grain
-        order = grain.MapDataset.range(len(source)).shuffle(seed).repeat()
-        share = batch_size // process_count
+        # grain shuffles epoch e by seed + e, so neighbouring seeds would go through the same orders.
+        spread_out = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        order = grain.MapDataset.range(len(source)).shuffle(spread_out).repeat()
+        share, limit = batch_size // process_count, ID_LIMIT // batch_size * batch_size
 
         def batch(k: int) -> dict[str, np.ndarray]:
             ids = range(k * batch_size + process_index * share, k * batch_size + (process_index + 1) * share)
             indices = np.fromiter((order[i] for i in ids), np.int64, share)
-            return {"tokens": source.gather(indices), "ids": (np.asarray(ids) % ID_LIMIT).astype(np.int32)}
+            return {**source.gather(indices), "ids": (np.asarray(ids) % limit).astype(np.int32)}
 
         self._batch = batch
         self._iterator = None
@@ -138,10 +144,11 @@ def batches(
 ) -> Batches:
     """An endless iterator over {"tokens": int32 [b, L], "ids": int32 [b]}, from global batch `start` on.
 
-    Global batch k has the examples k B .. k B + B - 1 of the stream (B = batch_size), and `ids` are these numbers,
-    modulo 2^31. Process p yields rows p b .. p b + b - 1 of it, b = B / process_count, so all processes together have
-    the same batch however many there are. The seed lies in 0 .. 2^32 - 1. Raises ValueError where process_count does
-    not divide B.
+    Where the source says which tokens are `eligible`, so does the batch, bool [b, L]: `MaskedDiffusion` then never
+    hides or counts the others. Global batch k has the examples k B .. k B + B - 1 of the stream (B = batch_size), and
+    `ids` are these numbers, modulo the largest multiple of B up to 2^31. Process p yields rows p b .. p b + b - 1 of
+    it, b = B / process_count, so all processes together have the same batch however many there are. The seed is at
+    least 0. Raises ValueError where process_count does not divide B.
     """
     return Batches(source, batch_size, seed, process_index, process_count, start)
 
@@ -160,7 +167,7 @@ def evaluation_windows(tokens: np.ndarray, length: int) -> tuple[Int32[np.ndarra
     if remainder:
         starts = np.append(starts, len(tokens) - length)
         scored = np.concatenate([scored, (np.arange(length) >= length - remainder)[None]])
-    return WindowSource(tokens, length).gather(starts), scored
+    return WindowSource(tokens, length).gather(starts)["tokens"], scored
 
 
 def check_length(tokens: np.ndarray, length: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import Denoiser, Estimate
+from mdmjax.evaluation.blocks import ratio
 from mdmjax.objectives import autoregressive, dense, negative_elbo
 from mdmjax.process import ExactCount, systematic
 
@@ -67,7 +68,7 @@ class ExactScorer:
 class Bound:
     """The bound on a set of rows, in nats per token."""
 
-    per_token: Estimate  # error bar: rows as a sample of their source, and the draws
+    per_token: Estimate  # error bar: the text as a sample of its source, and the draws
     monte_carlo: float  # the part of the standard error that comes from the draws alone: these rows, other masks
     rows: int
     tokens: int
@@ -84,7 +85,14 @@ class Bound:
 def padded_batches(
     tokens: Int[np.ndarray, "N L"], scored: Bool[np.ndarray, "N L"], size: int, rank: int = 0, ranks: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-    """All rows in batches of `size`, of which a process yields its share; unscored rows fill up the last."""
+    """All rows in batches of `size`, of which a process yields its share; unscored rows fill up the last.
+
+    ValueError where there are no rows, or the processes cannot share a batch.
+    """
+    if size < 1 or size % ranks:
+        raise ValueError(f"size={size}: must be a multiple of {ranks}, the number of processes that share a batch")
+    if not len(tokens):
+        raise ValueError("there are no rows to score: at least one is needed")
     share = size // ranks
     for start in range(0, len(tokens), size):
         rows = np.arange(start + rank * share, start + (rank + 1) * share)
@@ -98,23 +106,20 @@ def padded_batches(
 
 
 def summarise(nats: Float[np.ndarray, "N G"], counts: Int[np.ndarray, "N"], estimator: str) -> Bound:
-    """Nats per token from per-row estimates: the ratio estimator sum(nats) / sum(counts) and its standard error.
+    """Nats per token of N rows in the order of their text, from G independent estimates of each.
 
-    The total error is that of the ratio over rows, sqrt(N/(N-1) sum_i (z_i - R n_i)^2) / sum_i n_i with z_i a mean
-    over groups; it holds the choice of rows and the draws. The Monte Carlo part, sqrt(sum_i s_i^2 / G) / sum_i n_i
-    with s_i^2 the variance of row i's G groups, holds the draws alone; 0 for an exact scorer (G = 1). Raises ValueError
-    for fewer than 2 rows.
+    The total error is that of `blocks.ratio` over the means of the groups: it holds the choice of the text, in which
+    neighbouring rows are alike, and the draws. The Monte Carlo part, sqrt(sum_i s_i^2 / G) / sum_i n_i with s_i^2 the
+    variance of row i's G groups, holds the draws alone, which are independent by row; 0 for an exact scorer (G = 1).
+    Raises ValueError for fewer than 2 rows.
     """
     nats = np.asarray(nats, np.float64)
     if len(nats) < 2:
         raise ValueError(f"{len(nats)} row: an error bar needs at least 2 rows; use more text or a shorter length")
-    total, mean = counts.sum(), nats.mean(1)
-    ratio = mean.sum() / total
-    error = math.sqrt(len(mean) / (len(mean) - 1) * ((mean - ratio * counts) ** 2).sum()) / total
-    groups = nats.shape[1]
+    estimate = ratio(nats.mean(1), counts, "nats/token", estimator)
+    groups, total = nats.shape[1], int(counts.sum())
     noise = math.sqrt((nats.var(1, ddof=1) / groups).sum()) / total if groups > 1 else 0.0
-    estimate = Estimate(float(ratio), float(error), "nats/token", len(mean), estimator)
-    return Bound(estimate, noise, len(mean), int(total))
+    return Bound(estimate, noise, len(nats), total)
 
 
 def evaluate(

@@ -11,12 +11,13 @@ p_k = p_{k-1}. The first tokens of a text, which have fewer than k before them, 
 """
 
 import dataclasses
-import math
+import itertools
 
 import numpy as np
 from jaxtyping import Float64, Integer
 
 from mdmjax.base import Estimate
+from mdmjax.evaluation.blocks import BLOCKS, ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,33 +89,36 @@ def baselines(
     held_out: Integer[np.ndarray, "M"],
     vocab: int,
     max_order: int = 4,
-    block: int = 256,
     max_train: int = 10_000_000,
+    chunk: int = 2**18,
 ) -> tuple[Estimate, ...]:
     """Cross-entropy of orders 0..max_order on a held-out text, in nats/token, each an Estimate.
 
-    The error bar is over blocks of `block` consecutive tokens (the last one shorter), since tokens near each other are
-    not independent. At most the first `max_train` training tokens are counted, which `estimator` then says.
+    The error bar is that of `blocks.ratio` over runs of text. At most `chunk` tokens are scored at a time, so memory
+    does not grow with the held-out text. At most the first `max_train` training tokens are counted, which `estimator`
+    then says. ValueError for an empty text or ids outside 0..V-1.
     """
     if len(held_out) == 0:
         raise ValueError("the held-out text is empty: at least one token is needed")
-    nats = -np.log(fit(train[:max_train], vocab, max_order).probabilities(held_out))
+    model = fit(train[:max_train], vocab, max_order)
+    blocks = min(BLOCKS, len(held_out))
+    edges = np.arange(blocks + 1) * len(held_out) // blocks
+
+    def nats(start: int, end: int) -> Float64[np.ndarray, "K"]:
+        before = min(start, max_order)  # tokens that are context only
+        return -np.log(model.probabilities(held_out[start - before : end])[:, before:]).sum(1)
+
+    sums = np.stack(
+        [
+            sum(nats(place, min(place + chunk, end)) for place in range(start, end, chunk))
+            for start, end in itertools.pairwise(edges.tolist())
+        ]
+    )
     limit = f", first {max_train} training tokens" if len(train) > max_train else ""
     return tuple(
-        _blocked(nats[k], block, f"order-{k} n-gram, Witten-Bell, blocks of {block}{limit}")
+        ratio(sums[:, k], np.diff(edges), "nats/token", f"order-{k} n-gram, Witten-Bell{limit}")
         for k in range(max_order + 1)
     )
-
-
-def _blocked(terms: np.ndarray, block: int, estimator: str) -> Estimate:
-    """The mean of terms [N], with the standard error of a ratio of block sums to block lengths."""
-    starts = np.arange(0, len(terms), block)
-    lengths = np.diff(np.append(starts, len(terms)))
-    mean = float(terms.mean())
-    n = len(starts)
-    residuals = np.add.reduceat(terms, starts) - mean * lengths
-    error = math.sqrt(n / (n - 1) * float(residuals @ residuals)) / len(terms) if n > 1 else math.nan
-    return Estimate(mean, error, "nats/token", n, estimator)
 
 
 def _checked(tokens: np.ndarray, vocab: int) -> np.ndarray:

@@ -34,9 +34,9 @@ def negative_elbo(
     equation 6). `vocab` is the mask id. `eligible` are the positions that `draws` may hide (all, if not given): the
     others are a prompt or padding, always visible, never scored, not counted.
     """
-    inputs = jnp.where(draws.masks, vocab, tokens)
+    inputs, counted = jnp.where(draws.masks, vocab, tokens), _eligible(tokens, eligible)
     nats = draws.weights * nll(denoiser, inputs, draws.t, tokens, draws.masks).sum(1)
-    return Terms(nats, _count(tokens, eligible), draws.masks.sum(1))
+    return Terms(nats, counted.sum(1), draws.masks.sum(1))
 
 
 def autoregressive(
@@ -47,10 +47,10 @@ def autoregressive(
     nll: Callable = dense,
 ) -> Terms:
     """-log p(x) = sum_i -log p(x_i | x_<i) in nats per example, for a denoiser whose logits at i see x_<i only."""
-    where = jnp.ones(tokens.shape, bool) if eligible is None else eligible
+    where = _eligible(tokens, eligible)
     count = where.sum(1)
     return Terms(nll(denoiser, tokens, None, tokens, where).sum(1), count, count)
 
 
-def _count(tokens, eligible):
-    return jnp.full(tokens.shape[0], tokens.shape[1]) if eligible is None else eligible.sum(1)
+def _eligible(tokens: Int[Array, "B L"], eligible: Bool[Array, "B L"] | None) -> Bool[Array, "B L"]:
+    return jnp.ones(tokens.shape, bool) if eligible is None else eligible

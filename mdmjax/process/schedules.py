@@ -1,9 +1,8 @@
 """Scalar schedules. Each is alpha(t) = P(visible at t) from alpha(0) = 1 to alpha(1) = 0, exact at both ends.
 
 alpha and one_minus_alpha are two formulas, not one and its complement, so both keep their relative precision where they
-vanish; that is what sampling hazards 1 - (1-alpha(s)) / (1-alpha(t)) and the weight of the bound are made of. The bound
-itself is the same number for all of them: weight(t) dt = d log(1 - alpha) (MDLM, arXiv 2406.07524, section 3.5; MD4,
-arXiv 2406.04329, section 4).
+vanish: mask rates, weights and the inverse are made of them. The continuous-time bound is the same number for all of
+them: weight(t) dt = d log(1 - alpha) (MDLM, arXiv 2406.07524, section 3.5; MD4, arXiv 2406.04329, section 4).
 """
 
 import dataclasses
@@ -110,7 +109,8 @@ class Geometric:
     """1 - alpha = (1 - e^-s(t)) / (1 - e^-s(1)) with geometric noise s(t) = sigma_min ((sigma_max/sigma_min)^t - 1).
 
     The geometric schedule of SEDD (arXiv 2310.16834, section 5), which stops at exp(-sigma_max) and starts at
-    exp(-sigma_min), moved to meet both ends exactly. Raises ValueError unless 0 < sigma_min < sigma_max.
+    exp(-sigma_min), moved to meet both ends exactly. weight = s'(t) / (e^s(t) - 1). Raises ValueError unless
+    0 < sigma_min < sigma_max.
     """
 
     sigma_min: float = 1e-3
@@ -155,7 +155,8 @@ class Geometric:
 class Tabulated:
     """Piecewise linear through values of 1 - alpha at equally spaced times 0, 1/n, ..., 1.
 
-    `hidden` is a tuple that increases strictly from 0 to 1; ValueError otherwise. Any measured or searched schedule.
+    weight = (slope of the piece of t) / (1 - alpha). `hidden` is a tuple that increases strictly from 0 to 1;
+    ValueError otherwise. Any measured or searched schedule.
     """
 
     hidden: tuple[float, ...]

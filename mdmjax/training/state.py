@@ -71,7 +71,9 @@ class Step:
     """One training step as a pure function `(state, batch) -> (state, metrics)`.
 
     `objective(denoiser, batch, key, size) -> Terms` is summed over the batch and divided by the number of tokens it is
-    about; `size` is the number of rows of the global batch. The batch holds `tokens` [B, L] and `ids` [B]. With
+    about; `size` is the number of rows of the global batch. The batch holds `tokens` [B, L], `ids` [B] and, for
+    conditional training, `eligible` [B, L]: what is not eligible (a prompt, PAD) is always visible, never predicted
+    and not counted, and without it all tokens are eligible. A source passes them on (`data.RowSource`). With
     `micro > 1` the gradient is accumulated over that many parts, cut inside each of the `shards` device shares of the
     batch. `axis` is the mapped axis under pmap. Draws are keyed by example, so none of this changes the loss.
     """

@@ -26,17 +26,29 @@ def equal(a, b):
             np.testing.assert_array_equal(x[key], y[key])
 
 
+def gathered(source, *indices):
+    return source.gather(np.array(indices))["tokens"]
+
+
 def test_windows_are_crops_of_the_text():
     assert len(WINDOWS) == 244
-    np.testing.assert_array_equal(WINDOWS[243], TEXT[243:251])
-    np.testing.assert_array_equal(WINDOWS.gather(np.array([3, 0, 3])), [TEXT[3:11], TEXT[:8], TEXT[3:11]])
+    np.testing.assert_array_equal(gathered(WINDOWS, 243, 0, 243), [TEXT[243:251], TEXT[:8], TEXT[243:251]])
     spaced = WindowSource(TEXT[:251], 8, 5)
     assert len(spaced) == 49
-    np.testing.assert_array_equal(spaced.gather(np.array([48])), [TEXT[240:248]])
+    np.testing.assert_array_equal(gathered(spaced, 48), [TEXT[240:248]])
     rows = RowSource(TEXT.reshape(60, 5))
-    assert len(rows) == 60 and rows[2].dtype == rows.gather(np.array([1])).dtype == WINDOWS[0].dtype == np.int32
-    np.testing.assert_array_equal(rows.gather(np.array([2, 0])), [TEXT[10:15], TEXT[:5]])
-    np.testing.assert_array_equal(rows[2], TEXT[10:15])
+    assert len(rows) == 60 and gathered(rows, 1).dtype == gathered(WINDOWS, 0).dtype == np.int32
+    np.testing.assert_array_equal(gathered(rows, 2, 0), [TEXT[10:15], TEXT[:5]])
+
+
+def test_what_is_eligible_comes_with_its_row():
+    rows, eligible = TEXT.reshape(60, 5), TEXT.reshape(60, 5) % 3 > 0
+    for batch in take(batches(RowSource(rows, eligible), 8, seed=3), 10):
+        assert batch["eligible"].dtype == bool
+        np.testing.assert_array_equal(batch["eligible"], batch["tokens"] % 3 > 0)
+    for wrong in eligible[:3], eligible.astype(int):
+        with pytest.raises(ValueError, match="must be bool of the rows' shape"):
+            RowSource(rows, wrong)
 
 
 def test_batches_number_the_stream():
@@ -45,12 +57,20 @@ def test_batches_number_the_stream():
     np.testing.assert_array_equal(np.concatenate([b["ids"] for b in got]), np.arange(320))
     (late,) = take(batches(WINDOWS, 16, seed=3, start=2**27), 1)
     np.testing.assert_array_equal(late["ids"], np.arange(16))  # modulo 2^31
+    (last, first) = take(batches(WINDOWS, 12, seed=3, start=2**31 // 12 - 1), 2)  # 12 does not divide 2^31
+    np.testing.assert_array_equal(last["ids"] // 12, np.full(12, 2**31 // 12 - 1))
+    np.testing.assert_array_equal(first["ids"], np.arange(12))
+
+
+def places(tokens):
+    """Where in the text each window starts."""
+    starts = {tuple(window): i for i, window in enumerate(gathered(WINDOWS, *range(len(WINDOWS))).tolist())}
+    return np.array([starts[tuple(t)] for t in tokens.tolist()])
 
 
 def test_an_epoch_is_a_permutation_and_epochs_differ():
     tokens = np.concatenate([b["tokens"] for b in take(batches(WINDOWS, 4, seed=1), 122)])
-    starts = {tuple(WINDOWS[i].tolist()): i for i in range(len(WINDOWS))}
-    order = np.array([starts[tuple(t)] for t in tokens.tolist()])
+    order = places(tokens)
     first, second = order[:244], order[244:]
     for epoch in first, second:
         np.testing.assert_array_equal(np.sort(epoch), np.arange(244))
@@ -63,6 +83,16 @@ def test_the_seed_determines_the_order():
     a, b, c = (take(batches(WINDOWS, 8, seed=s), 5) for s in (7, 7, 8))
     equal(a, b)
     assert (a[0]["tokens"] != c[0]["tokens"]).any()
+
+
+def test_seeds_share_no_order():
+    """Two passes of seed 0 and of seed 1: four orders, no two of them alike."""
+    passes = []
+    for seed in range(2):
+        tokens = np.concatenate([b["tokens"] for b in take(batches(WINDOWS, 4, seed), 122)])
+        passes.extend(places(tokens).reshape(2, 244))
+    for a, b in itertools.combinations(passes, 2):
+        assert (a == b).mean() < 0.1
 
 
 @pytest.mark.parametrize("count", [2, 3, 6, 12])

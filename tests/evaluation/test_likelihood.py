@@ -80,6 +80,14 @@ def test_what_fills_up_the_last_batch_is_not_scored(tokens, scored):
             np.testing.assert_array_equal(batch[name], np.concatenate([share[k][name] for share in shares]))
 
 
+def test_what_cannot_be_shared_out_or_is_not_there_is_refused(tokens, scored):
+    for size in (0, 9):
+        with pytest.raises(ValueError, match=f"size={size}: must be a multiple of 2"):
+            next(padded_batches(tokens, scored, size, 0, 2))
+    with pytest.raises(ValueError, match="no rows to score"):
+        evaluate(lambda batch: batch, tokens[:0], scored[:0], size=4, estimator="")
+
+
 def test_filling_up_adds_nothing(table, tokens, scored):
     batch = list(padded_batches(tokens, scored, 8))[-1]
     assert (np.asarray(scorer(table)(batch))[ROWS % 8 :] == 0).all()
@@ -93,7 +101,8 @@ def test_the_ratio_and_its_errors_by_hand():
     assert bound.per_token.mean == pytest.approx(ratio)
     assert bound.per_token.standard_error == pytest.approx(math.sqrt(3 / 2 * sum(r * r for r in residuals)) / 8)
     assert bound.monte_carlo == pytest.approx(math.sqrt(2 / 2 + 0 / 2 + 8 / 2) / 8)
-    assert (bound.per_token.unit, bound.per_token.draws, bound.per_token.estimator) == ("nats/token", 3, "by hand")
+    assert (bound.per_token.unit, bound.per_token.draws) == ("nats/token", 3)
+    assert bound.per_token.estimator == "by hand, error over 3 blocks"
     assert (bound.rows, bound.tokens) == (3, 8)
 
 
@@ -135,7 +144,7 @@ def test_the_monte_carlo_error_covers_the_exact_bound(table, tokens, draws):
 
 
 def test_the_total_error_holds_the_choice_of_rows(table):
-    """The error bar covers the mean over the source that the rows come from; the Monte Carlo error alone does not."""
+    """Of independent rows: the bar covers the mean of the source they come from; the Monte Carlo error does not."""
     rng = np.random.default_rng(2)
     source = np.stack(np.unravel_index(np.arange(VOCAB**LENGTH), (VOCAB,) * LENGTH), 1)
     nats = np.asarray(jax.jit(jax.vmap(lambda row: continuous_bound(table, row, VOCAB)))(source), np.float64)

@@ -82,25 +82,39 @@ def test_recovers_a_markov_chain():
 
 
 def test_error_bars_know_that_neighbours_are_alike():
-    """Runs of 256 equal tokens: the error bar is that of the number of runs, not of tokens."""
+    """A chain that stays where it is for 100 tokens on average, which is nothing like the length of a block."""
     rng = np.random.default_rng(2)
-    p = np.array([0.8, 0.2])
-    train = rng.choice(2, 10_000, p=p)
-    means, errors = [], []
-    for _ in range(300):
-        text = np.repeat(rng.choice(2, 40, p=p), 256)[:-100]
-        estimate = ngrams.baselines(train, text, 2, max_order=0)[0]
-        means.append(estimate.mean)
-        errors.append(estimate.standard_error)
-        assert estimate.draws == 40
-    assert np.std(means) == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.15)
+    train = rng.choice(2, 10_000, p=[0.8, 0.2])
+    misses, naive = [], []
+    for _ in range(200):
+        runs = rng.geometric(0.01, 400)
+        text = np.repeat(rng.choice(2, 400, p=[0.8, 0.2]), runs)[:20_000]
+        (estimate,) = ngrams.baselines(train, text, 2, max_order=0)
+        assert estimate.draws == 32 and "error over 32 blocks" in estimate.estimator
+        nats = -np.log(ngrams.fit(train, 2, 0).probabilities(np.arange(2))[0])
+        misses.append((estimate.mean - nats @ [0.8, 0.2]) / estimate.standard_error)
+        naive.append((estimate.mean - nats @ [0.8, 0.2]) / (nats[text].std() / math.sqrt(len(text))))
+    assert 0.88 <= (np.abs(misses) < 1.96).mean() <= 0.99
+    assert (np.abs(naive) < 1.96).mean() < 0.3
 
 
-def test_one_block_has_no_error_bar_and_long_training_texts_are_cut():
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+def test_a_text_is_scored_in_parts_of_any_length(chunk):
+    rng = np.random.default_rng(4)
+    train, text = rng.integers(0, 3, 2000), rng.integers(0, 3, 3333)
+    whole = -np.log(ngrams.fit(train, 3).probabilities(text)).mean(1)
+    estimates = ngrams.baselines(train, text, 3, chunk=chunk)
+    np.testing.assert_allclose([e.mean for e in estimates], whole, rtol=1e-12)
+    same_blocks = ngrams.baselines(train, text, 3)
+    np.testing.assert_allclose(*[[e.standard_error for e in x] for x in (estimates, same_blocks)], rtol=1e-9)
+
+
+def test_one_token_has_no_error_bar_and_long_training_texts_are_cut():
     x = np.arange(200) % 5
-    estimates = ngrams.baselines(x, x, 5, max_train=100)
+    estimates = ngrams.baselines(x, x[:1], 5, max_train=100)
     assert all(math.isnan(e.standard_error) and "first 100 training tokens" in e.estimator for e in estimates)
-    assert estimates[1].mean == pytest.approx(ngrams.baselines(x[:100], x, 5)[1].mean, rel=1e-12)
+    longer, cut = ngrams.baselines(x, x, 5, max_train=100)[1], ngrams.baselines(x[:100], x, 5)[1]
+    assert longer.mean == pytest.approx(cut.mean, rel=1e-12)
 
 
 def test_large_vocabularies_and_texts():

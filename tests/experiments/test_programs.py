@@ -64,7 +64,7 @@ def test_train_reports(trained):
     report = read(trained)
     bound = report["metrics"]["validation bits_per_char"]
     assert bound["unit"] == "bits/char" and bound["standard_error"] > 0 and bound["draws"] >= 2
-    assert bound["estimator"] == "exact-count negative ELBO"
+    assert bound["estimator"] == f"exact-count negative ELBO, error over {bound['draws']} blocks"
     for order in range(5):
         assert report["baselines"][f"validation order-{order} n-gram"]["unit"] == "bits/char"
     assert len(report["samples"]) == 2
@@ -188,7 +188,7 @@ def test_sample_unconditionally_and_infilling(run, place, trained):
 def test_an_autoregressive_baseline_goes_through_the_same_programs(run, place):
     assert run(train, *arguments(place, "causal", objective="autoregressive"))[0] == 0
     report = read(place / "causal")
-    assert report["metrics"]["validation bits_per_char"]["estimator"] == "exact chain rule"
+    assert report["metrics"]["validation bits_per_char"]["estimator"].startswith("exact chain rule")
     code, _, _ = run(evaluate, *use("evaluate", place, "causal-eval", place / "causal", "--config.split=validation"))
     assert code == 0
     same = read(place / "causal-eval")["metrics"]["nats_per_token"]["mean"]

@@ -13,7 +13,7 @@ from mdmjax.analysis.bounds import all_masks, chain_bound, continuous_bound, dis
 from mdmjax.analysis.tables import random_table, table_denoiser, true_conditionals
 from mdmjax.base import Draws
 from mdmjax.objectives import autoregressive, negative_elbo
-from mdmjax.process import Continuous, Cosine, Discrete, ExactCount, Geometric, Linear, SineSquared, iid
+from mdmjax.process import Continuous, Cosine, Discrete, ExactCount, Geometric, Linear, SineSquared, hazard, iid
 
 V, L = 3, 3
 SEQUENCES = np.array(list(itertools.product(range(V), repeat=L)))
@@ -53,10 +53,16 @@ def test_three_forms_agree_with_brute_force(seed, x64):
             values = estimates(denoiser, x, np.ones(len(MASKS)))
             np.testing.assert_allclose((widths / 2) @ (weight * p) @ values, truth, atol=1e-6)
 
-        # T steps: the mean of the weighted form is the negative ELBO of the chain, from its definition
+        # T steps: P(k) = 1 / T, weight T * hazard; the truth is the negative ELBO of the chain, from its definition
         for steps in (1, 2, 5):
             brute = float(chain_bound(denoiser, jnp.asarray(x), V, Cosine(), steps))
             np.testing.assert_allclose(discrete_bound(denoiser, jnp.asarray(x), V, Cosine(), steps), brute, atol=1e-10)
+            t = jnp.arange(1, steps + 1) / steps
+            weight = steps * hazard(Cosine(), t, t - 1 / steps)
+            hidden, visible = (np.asarray(f(t))[:, None] for f in (Cosine().one_minus_alpha, Cosine().alpha))
+            p = hidden**sizes * visible ** (L - sizes) / steps
+            values = [estimates(denoiser, x, np.full(len(MASKS), w)) for w in weight]
+            np.testing.assert_allclose((p * values).sum(), brute, atol=1e-10)
         many = float(discrete_bound(denoiser, jnp.asarray(x), V, Linear(), 2**20))
         np.testing.assert_allclose(many, truth, atol=2e-5)
         half = float(discrete_bound(denoiser, jnp.asarray(x), V, Linear(), 2**19))
@@ -81,30 +87,36 @@ def test_draws_are_unbiased_for_their_bound(law):
     assert abs(means.mean() - truth) < 4.5 * means.std() / math.sqrt(repeats)
 
 
-def test_time_conditioned_denoisers_are_scored_without_bias(x64):
-    """Logits that depend on t: the exact-count draw hands over a t with the right law given the count."""
-    base = random_table(jax.random.key(0), L, V, 1.0)
-    tilt = random_table(jax.random.key(1), L, V, 1.0)
+@pytest.mark.parametrize(
+    "law", [ExactCount(), ExactCount(schedule=Cosine()), Continuous(Cosine()), Discrete(3, Cosine())]
+)
+def test_time_conditioned_denoisers_are_scored_without_bias(law, x64):
+    """Logits that depend strongly on t: every law hands over a t with the right law given what is hidden."""
+    base, tilt = (table_denoiser(random_table(jax.random.key(seed), L, V, 2.0)) for seed in (0, 1))
 
     def denoiser(tokens, t, *, at=None):
-        here, there = table_denoiser(base)(tokens), table_denoiser(tilt)(tokens)
-        return here + t[:, None, None] * there
+        return base(tokens) + jnp.sin(4 * t)[:, None, None] * tilt(tokens)
 
     x, batch, repeats = jnp.array([0, 1, 1]), 4, 40000
 
-    def batch_mean(step, law):
+    def batch_mean(step):
         draws = law.draw(
             jax.random.fold_in(jax.random.key(2), step), jnp.arange(batch), jnp.ones((batch, L), bool), batch=batch
         )
         return negative_elbo(denoiser, jnp.broadcast_to(x, (batch, L)), draws, vocab=V).nats.mean()
 
-    means = np.asarray(jax.jit(jax.vmap(lambda s: batch_mean(s, ExactCount())))(jnp.arange(repeats)))
-    nodes, widths = np.polynomial.legendre.leggauss(100)
-    truth = 0.0
-    for t, width in zip((nodes + 1) / 2, widths / 2, strict=True):
-        losses = masked_losses(lambda z: denoiser(z, jnp.full(len(z), t)), x, V).sum(1)
-        sizes = MASKS.sum(1)
-        truth += width / t * (t**sizes * (1 - t) ** (L - sizes) * np.asarray(losses)).sum()
+    means = np.asarray(jax.jit(jax.vmap(batch_mean))(jnp.arange(repeats)))
+    if isinstance(law, Discrete):
+        t = jnp.arange(1, 4) / 3
+        shares = hazard(law.schedule, t, t - 1 / 3)
+    else:
+        nodes, widths = np.polynomial.legendre.leggauss(60)
+        t = jnp.asarray((nodes + 1) / 2)
+        shares = law.schedule.weight(t) * widths / 2
+    losses = np.stack([masked_losses(lambda z, t=t: denoiser(z, jnp.full(len(z), t)), x, V).sum(1) for t in t])
+    hidden, visible = (np.asarray(f(t))[:, None] for f in (law.schedule.one_minus_alpha, law.schedule.alpha))
+    sizes = MASKS.sum(1)
+    truth = (np.asarray(shares)[:, None] * hidden**sizes * visible ** (L - sizes) * losses).sum()
     assert abs(means.mean() - truth) < 4.5 * means.std() / math.sqrt(repeats)
 
 

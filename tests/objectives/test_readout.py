@@ -1,13 +1,16 @@
 """The packed readout against the dense one: same numbers, same gradients, less work."""
 
 import dataclasses
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdmjax.objectives import Packed, dense
+from mdmjax.objectives import Packed, dense, independent_share, systematic_share
+from mdmjax.process import ExactCount, iid, systematic
 
 B, L, D, V = 8, 16, 5, 11
 
@@ -57,8 +60,8 @@ def test_packed_is_dense(packed, rate):
     )
 
 
-def test_work_is_that_of_the_capacity():
-    """Compiled FLOPs of the readout fall with the capacity, and at most `chunk` rows of logits are held at once."""
+def test_chunks_hold_few_logits_at_once():
+    """Compiled memory: all logits for the dense readout, at most `chunk` rows of them, twice, for the packed one."""
     denoiser = Linear(jnp.zeros((1001, 64)), jnp.zeros((64, 1000)))
     tokens, where = jnp.zeros((8, 64), jnp.int32), jnp.zeros((8, 64), bool)
 
@@ -69,6 +72,91 @@ def test_work_is_that_of_the_capacity():
     logits = 4 * 512 * 1000
     assert memory(dense) > logits
     assert memory(Packed(1.0, chunk=32)) < 0.6 * logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """A toy that says how many rows of logits it computes, whenever it does."""
+
+    say: Callable
+
+    def __call__(self, tokens, t=None, *, at=None):
+        return self.readout(self.features(tokens, t))
+
+    def features(self, tokens, t=None):
+        return tokens[:, :, None].astype(jnp.float32)
+
+    def readout(self, features):
+        jax.debug.callback(self.say, math.prod(features.shape[:-1]))
+        return jnp.broadcast_to(features, (*features.shape[:-1], V))
+
+
+def rows_read(packed, draw, calls):
+    """Rows of logits computed in each of `calls` calls, on the masks that `draw(call)` gives."""
+    read = []
+    denoiser = Counted(lambda rows: read.append(int(rows)))
+
+    @jax.jit
+    def score(call):
+        where = draw(call)
+        tokens = jnp.zeros(where.shape, jnp.int32)
+        return packed(denoiser, tokens, None, tokens, where)
+
+    work = []
+    for call in range(calls):
+        jax.block_until_ready(score(call))
+        jax.effects_barrier()
+        work.append(sum(read))
+        read.clear()
+    return np.array(work)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_systematic_exact_count_is_read_within_the_capacity(groups):
+    """In every call, whatever the offset: no more rows than the capacity, rounded up to whole chunks."""
+    ones = jnp.ones((16, 32), bool)
+    draw = lambda call: ExactCount(systematic).draw(jax.random.key(call), jnp.arange(16), ones, batch=16).masks
+    work = rows_read(Packed(groups=groups, chunk=8), draw, 40)
+    room = math.ceil(systematic_share(16 // groups, 32) * 512 / groups)
+    chunks = math.ceil(room / 8)
+    assert (work == groups * chunks * math.ceil(room / chunks)).all() and work[0] < 0.75 * 512
+
+
+def test_independent_rows_are_read_within_their_capacity_and_all_where_it_is_exceeded():
+    """As the calls of a scorer: the share for independent rows suffices, that for systematic ones often does not."""
+    ones = jnp.ones((16, 32), bool)
+    draw = lambda call: ExactCount(iid).draw(jax.random.key(call), jnp.arange(16), ones, batch=16).masks
+    hidden = np.array([int(draw(call).sum()) for call in range(40)])
+    for share in systematic_share, independent_share:
+        room = math.ceil(share(16, 32) * 512)
+        work = rows_read(Packed(share, chunk=512), draw, 40)
+        np.testing.assert_array_equal(work, np.where(hidden <= room, room, 512))
+        assert (work == 512).any() == (share is systematic_share)
+
+
+@pytest.mark.parametrize("nll", [dense, Packed(1.0, chunk=16)])
+def test_logits_of_few_digits_are_summed_in_float32(nll):
+    """The cross-entropy of bfloat16 logits is that of the same numbers in float32."""
+    _, tokens, _, where = problem(0.7)
+    labels = jax.random.randint(jax.random.key(9), (B, L), 0, 1000)
+    table = jax.random.normal(jax.random.key(8), (V, L, 1000))
+
+    @dataclasses.dataclass(frozen=True)
+    class Table:
+        dtype: type
+
+        def features(self, tokens, t=None):
+            return table.astype(jnp.bfloat16)[tokens, jnp.arange(L)[None]].astype(self.dtype)
+
+        def readout(self, features):
+            return features
+
+        def __call__(self, tokens, t=None, *, at=None):
+            return self.features(tokens)
+
+    few, many = (nll(Table(dtype), tokens, None, labels, where) for dtype in (jnp.bfloat16, jnp.float32))
+    assert few.dtype == jnp.float32
+    np.testing.assert_allclose(few, many, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

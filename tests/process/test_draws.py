@@ -88,6 +88,27 @@ def test_exact_count_rate_has_its_law_given_the_count():
         np.testing.assert_allclose(sample.var(), variance, rtol=0.1)
 
 
+@pytest.mark.parametrize("spread", [stratified, systematic])
+def test_batches_drawn_together_are_independent(spread):
+    """Ids of two batches in one call: each has a shift and an offset of its own, those of a call by itself."""
+    law, ids, ones = Continuous(Linear(), spread), jnp.arange(16), jnp.ones((16, 1), bool)
+    draw = lambda step: law.draw(jax.random.fold_in(jax.random.key(4), step), ids, ones, batch=8).t.reshape(2, 8)
+    t = np.asarray(jax.jit(jax.vmap(draw))(jnp.arange(2000)))
+    np.testing.assert_allclose(t.mean(-1), 0.5, atol=1 / 8)
+    assert abs(np.corrcoef(t[:, 0, 0], t[:, 1, 0])[0, 1]) < 4.5 / math.sqrt(2000)
+    offsets = np.mod(t[:, :, 0] * 8, 1)
+    assert abs(np.corrcoef(offsets.T)[0, 1]) < 4.5 / math.sqrt(2000)
+    together = law.draw(jax.random.key(4), ids, ones, batch=8)
+    apart = [law.draw(jax.random.key(4), ids[i : i + 8], ones[:8], batch=8) for i in (0, 8)]
+    np.testing.assert_array_equal(together.t, jnp.concatenate([d.t for d in apart]))
+    np.testing.assert_array_equal(together.groups, ids // 8)
+
+
+def test_independent_rows_are_groups_of_their_own():
+    draws = Continuous(Linear(), iid).draw(jax.random.key(0), jnp.arange(3, 9), jnp.ones((6, 2), bool), batch=4)
+    np.testing.assert_array_equal(draws.groups, jnp.arange(3, 9))
+
+
 def test_systematic_counts_meet_every_count_once():
     draws = many(ExactCount(systematic), 50, 6, 6)
     np.testing.assert_array_equal(np.sort(draws.masks.sum(-1), axis=1), np.broadcast_to(np.arange(1, 7), (50, 6)))
@@ -118,6 +139,18 @@ def test_expected_weight_of_a_position(law):
     mean, error = value.mean(0), value.std(0) / math.sqrt(len(value))
     # int weight(t) (1 - alpha(t)) dt = alpha(0) - alpha(1) = 1 for every schedule, and so in each of its forms
     assert (np.abs(mean - 1) < 4.5 * error + 1e-6).all()
+
+
+def test_the_weight_of_a_step_is_its_hazard(x64):
+    """T times (alpha(s) - alpha(t)) / (1 - alpha(t)) at the t that was drawn; the hazards of s = 0 are 1."""
+    for schedule in (Linear(), Cosine()):
+        draws = Discrete(5, schedule).draw(jax.random.key(0), jnp.arange(10), jnp.ones((10, 3), bool), batch=10)
+        t = np.round(np.asarray(draws.t, np.float64) * 5) / 5
+        np.testing.assert_allclose(draws.t, t, rtol=1e-6)
+        assert len(np.unique(t)) == 5
+        alpha_t, alpha_s = (np.asarray(schedule.alpha(jnp.asarray(x))) for x in (t, t - 1 / 5))
+        np.testing.assert_allclose(draws.weights, 5 * (alpha_s - alpha_t) / (1 - alpha_t), rtol=1e-6)
+        assert draws.weights.max() == pytest.approx(5, rel=1e-6)
 
 
 def test_hazard_in_float32_over_thousands_of_steps():

@@ -52,18 +52,23 @@ def test_inverse(schedule, x64):
 
 @each_schedule
 def test_float32_keeps_relative_precision_at_both_ends(schedule):
-    """Computed as a complement, either survival or mask rate would lose all digits here."""
-    near = np.geomspace(1e-6, 1e-2, 50)
-    small32 = np.float32(near)
-    late32 = np.float32(1) - small32
+    """Computed as a complement, survival or mask rate would lose all digits here, and weight and inverse with it."""
+    small = np.geomspace(1e-6, 1e-2, 50).astype(np.float32)
+    late = np.float32(1) - small
     with jax.enable_x64(True):
-        exact_hidden = np.asarray(schedule.one_minus_alpha(jnp.asarray(small32, jnp.float64)))
-        exact_alpha = np.asarray(schedule.alpha(jnp.asarray(late32, jnp.float64)))
-    np.testing.assert_allclose(schedule.one_minus_alpha(jnp.asarray(small32)), exact_hidden, rtol=1e-5)
-    np.testing.assert_allclose(schedule.alpha(jnp.asarray(late32)), exact_alpha, rtol=1e-5)
-    if isinstance(schedule, Geometric):
-        near_data = schedule.inverse(jnp.ones(50), schedule.one_minus_alpha(jnp.asarray(small32)))
-        np.testing.assert_allclose(near_data, small32, rtol=1e-4)
+        early64, late64 = (jnp.asarray(t, jnp.float64) for t in (small, late))
+        hidden = np.asarray(schedule.one_minus_alpha(early64))
+        alpha, near_one = (np.asarray(f(late64)) for f in (schedule.alpha, schedule.one_minus_alpha))
+        weights = [np.asarray(schedule.weight(t)) for t in (early64, late64)]
+    np.testing.assert_allclose(schedule.one_minus_alpha(jnp.asarray(small)), hidden, rtol=1e-5)
+    np.testing.assert_allclose(schedule.alpha(jnp.asarray(late)), alpha, rtol=1e-5)
+    for t, weight in zip((small, late), weights, strict=True):
+        # Geometric's weight falls as e^(-200 t) near 1: of a float32 t it has these digits.
+        np.testing.assert_allclose(schedule.weight(jnp.asarray(t)), weight, rtol=3e-5)
+    back = schedule.inverse(jnp.asarray(1 - hidden, jnp.float32), jnp.asarray(hidden, jnp.float32))
+    np.testing.assert_allclose(back, small, rtol=1e-5)
+    back = schedule.inverse(jnp.asarray(alpha, jnp.float32), jnp.asarray(near_one, jnp.float32))
+    np.testing.assert_allclose(back, late, rtol=3e-7)
 
 
 def test_the_two_cosines_are_not_the_same():
