@@ -123,14 +123,17 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(place, un
     assert outcome(half) == outcome(unbroken)
 
 
-def test_without_an_intact_checkpoint_it_stops(place, half):
+def test_without_an_intact_checkpoint_it_stops_each_time(place, half):
     for file in (half / "checkpoints").rglob("*"):
         if file.is_file() and "state" in file.parts:
             file.write_bytes(b"")
-    code, errors = programs.run("train", arguments(place, half), half.parent / "log")
-    last = errors.splitlines()[-1]
-    assert code == 1 and "Traceback" not in errors
-    assert last.startswith("error: no checkpoint under") and "start again in another workdir" in last
+    before = sorted((half / "checkpoints").iterdir())
+    for _ in range(2):
+        code, errors = programs.run("train", arguments(place, half), half.parent / "log")
+        last = errors.splitlines()[-1]
+        assert code == 1 and "Traceback" not in errors
+        assert last.startswith("error: no checkpoint under") and "start again in another workdir" in last
+    assert sorted((half / "checkpoints").iterdir()) == before
 
 
 def test_a_workdir_with_another_config_or_other_data_is_refused(place, unbroken, tmp_path):
