@@ -6,8 +6,6 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import multihost_utils
 
 from experiments import build, cli
 from mdmjax import data, networks, training
@@ -39,7 +37,7 @@ def main(config, workdir):
         else data.WindowSource(train_tokens, length, config.data.stride)
     )
     experiment = build.Experiment(config, corpus.vocabulary.size, length)
-    batches = data.batches(source, config.train.batch, config.seed, jax.process_index(), jax.process_count())
+    batches = data.batches(source, config.train.batch, config.seed, *experiment.layout.share)
     shapes = jax.eval_shape(experiment.make_state)
     canvas = experiment.canvas(corpus.vocabulary, config.sample.rows, config.sample.prompt)
     step = experiment.step
@@ -125,12 +123,11 @@ def main(config, workdir):
 
     # ---- samples
     key = jax.random.key(config.seed)
-    local = multihost_utils.process_allgather(params, tiled=True) if jax.process_count() > 1 else params
-    samples = run(local, jnp.array(canvas), key)
+    samples = experiment.layout.fetch(run(params, jnp.array(canvas), key))
     given = (canvas != experiment.vocab).tolist()
     texts = [
         Sample.from_tokens(build.pieces(corpus.vocabulary, row), known, f"sample {i}")
-        for i, (row, known) in enumerate(zip(np.asarray(samples.tokens), given, strict=True))
+        for i, (row, known) in enumerate(zip(samples.tokens, given, strict=True))
     ]
 
     # ---- report

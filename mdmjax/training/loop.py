@@ -105,7 +105,7 @@ def train(
     def save(number: int, bound: float | None) -> None:
         collect()
         meta = {"data": position, "elapsed": elapsed()}
-        checkpoints.save(number, state, meta, bound)
+        checkpoints.save(number, layout.shared(state), meta, bound)
 
     # ---- loop: dispatch a step, then look at the metrics of the one before
     position = batches.get_state()
@@ -143,11 +143,13 @@ def restore(
     """The newest intact checkpoint (or that of `step`) placed as the layout wants it, or None."""
     shapes, places = jax.eval_shape(make_state), layout.shardings(make_state)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
-    return checkpoints.restore(abstract, say, step)
+    restored = checkpoints.restore(abstract, say, step)
+    return None if restored is None else restored._replace(state=layout.local(restored.state))
 
 
 def _span(ids: Array) -> str:
-    ids = np.sort(np.asarray(ids))
+    """The examples of a batch in words, whichever process has them. Called by all processes together."""
+    ids = np.unique(multihost_utils.process_allgather(np.asarray(ids)))
     return f"{ids[0]}..{ids[-1]}" if len(ids) == ids[-1] - ids[0] + 1 else ", ".join(map(str, ids))
 
 
