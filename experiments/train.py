@@ -1,6 +1,8 @@
 """Trains a model, says how good it is with an error bar, and shows what it writes. The same command resumes."""
 
+import contextlib
 import shlex
+import signal
 import sys
 import time
 
@@ -13,6 +15,22 @@ from mdmjax.evaluation import ngrams
 from mdmjax.reports import Curve, Report, Sample, write_report
 
 
+@contextlib.contextmanager
+def exit_when_told():
+    """SIGTERM before the training loop, which has its own way, or after it: there is nothing to save."""
+
+    def leave(number, frame):
+        cli.log("stopped by a signal, all saved: the same command goes on from there")
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@exit_when_told()
 def main(config, workdir):
     """See the module."""
     # ---- set-up: whatever is wrong with the command shows here
