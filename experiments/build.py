@@ -124,8 +124,6 @@ class Experiment:
         for name in ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep", "micro"):
             if c[name] < 1:
                 raise ValueError(f"train.{name}={c[name]}: must be at least 1")
-        if self.config.parallel == "pmap" and jax.process_count() > 1:
-            raise ValueError("parallel='pmap': its checkpoints are of one process only; with several, use mesh")
         parts = self.layout.shards * c.micro
         devices = jax.device_count() if c.batch and self.config.parallel == "pmap" else 1
         for name, batch in (("train.batch", c.batch), ("evaluate.batch", self.config.evaluate.batch)):
@@ -249,11 +247,12 @@ class Experiment:
     def evaluator(self, params: Any, draws: int, groups: int, batch: int, seed: int) -> Callable:
         """`evaluate(params, rows, progress) -> Bound`, compiled once. Its draws depend on `seed` and the row only."""
         score = self.score(params, draws, groups, seed)
+        rank, ranks = self.layout.share
 
         def evaluate(params, rows, progress=lambda rows: None) -> evaluation.Bound:
             return evaluation.evaluate(
                 functools.partial(score, params), *rows, size=batch, estimator=self.estimator, put=self.layout.put,
-                progress=progress, rank=jax.process_index(), ranks=jax.process_count(),
+                progress=progress, rank=rank, ranks=ranks,
             )  # fmt: skip
 
         return evaluate

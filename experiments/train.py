@@ -1,19 +1,35 @@
 """Trains a model, says how good it is with an error bar, and shows what it writes. The same command resumes."""
 
+import contextlib
 import shlex
+import signal
 import sys
 import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import multihost_utils
 
 from experiments import build, cli, results, runs
 from mdmjax import data, networks, training
 from mdmjax.reports import Report, write_report
 
 
+@contextlib.contextmanager
+def exit_when_told():
+    """SIGTERM before the training loop, which has its own way, or after it: there is nothing to save."""
+
+    def leave(number, frame):
+        cli.log("stopped by a signal, all saved: the same command goes on from there")
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@exit_when_told()
 def main(config, workdir):
     """See the module."""
     # ---- set-up: whatever is wrong with the command shows here
@@ -37,7 +53,7 @@ def main(config, workdir):
         else data.WindowSource(train_tokens, length, config.data.stride)
     )
     experiment = build.Experiment(config, corpus.vocabulary.size, length)
-    batches = data.batches(source, config.train.batch, config.seed, jax.process_index(), jax.process_count())
+    batches = data.batches(source, config.train.batch, config.seed, *experiment.layout.share)
     shapes = jax.eval_shape(experiment.make_state)
     canvas = experiment.canvas(corpus.vocabulary, config.sample.rows, config.sample.prompt)
     step = experiment.step
@@ -119,9 +135,9 @@ def main(config, workdir):
             baselines[name] = results.baselines(train_tokens, corpus, name, f"{name} ")
 
     # ---- samples
-    local = multihost_utils.process_allgather(params, tiled=True) if jax.process_count() > 1 else params
-    samples = run(local, jnp.array(canvas), build.key(config.seed, training.SAMPLING))
-    texts = results.texts(corpus.vocabulary, canvas, np.asarray(samples.tokens))
+    samples = run(params, jnp.array(canvas), build.key(config.seed, training.SAMPLING))
+    samples = experiment.layout.fetch(samples)
+    texts = results.texts(corpus.vocabulary, canvas, samples.tokens)
 
     # ---- report
     if not main_process:

@@ -1,6 +1,7 @@
 """Checkpoints: asynchronous, atomic, verified, with a fall-back to the one before. The only user of orbax."""
 
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 
 class Restored(NamedTuple):
@@ -53,6 +56,9 @@ class Checkpoints:
             preservation_policy=None if read_only else self, cleanup_tmp_directories=not read_only, read_only=read_only
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
+        # Each process reads by itself, without a barrier that the others would wait at when one of them cannot.
+        alone = ocp.options.MultiprocessingOptions(jax.process_index(), active_processes={jax.process_index()})
+        self._reader = ocp.Checkpointer(ocp.CompositeCheckpointHandler(), multiprocessing_options=alone)
         self._bounds = {step: self._meta(step).get("bound") for step in self.steps()}
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
@@ -74,6 +80,7 @@ class Checkpoints:
         if shutil.disk_usage(self.directory).free < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.directory))
         meta = {**meta, "bound": bound, "fingerprint": fingerprint(state).tolist()}
+        meta["sha256"] = _sha256(meta)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         self._bounds[step] = bound
         self._manager.save(step, args=args, force=True)
@@ -85,32 +92,44 @@ class Checkpoints:
     def restore(self, abstract: Any, say: Callable[[str], None], step: int | None = None) -> Restored | None:
         """The newest intact checkpoint, or that of `step`; None where there is none.
 
-        `abstract` is the state as ShapeDtypeStructs with shardings. A checkpoint that cannot be read, or whose
-        fingerprint differs, is named through `say`, moved aside, and the one before is taken. Raises
-        NoIntactCheckpoint where checkpoints exist and none is intact.
+        `abstract` is the state as ShapeDtypeStructs with shardings. A checkpoint that any process cannot read, or that
+        is not what was saved, is named through `say`, and the one before is taken; once that is restored, the
+        others are moved aside. Raises NoIntactCheckpoint where there are checkpoints and none is intact, and then
+        leaves all where they are: the reason may lie elsewhere, in a lack of memory or a disk that was away.
         """
         steps = self.steps() if step is None else [step]
+        failed = []
         for candidate in reversed(steps):
-            try:
-                return self._restore(candidate, abstract)
-            except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                say(f"checkpoint {self.directory / str(candidate)} cannot be used ({reason}); trying the one before")
-                if step is None and not self._read_only:
-                    self._set_aside(candidate)
+            found = self._read(candidate, abstract)
+            if isinstance(found, Restored):
+                if not self._read_only:
+                    self._set_aside(failed)
+                return found
+            failed.append(candidate)
+            after = "; trying the one before" if candidate != steps[0] else ""
+            say(f"checkpoint {self.directory / str(candidate)} cannot be used ({found}){after}")
         if steps:
             raise NoIntactCheckpoint(
-                f"no checkpoint under {self.directory} can be read (tried steps {steps}): "
+                f"no checkpoint under {self.directory} can be read (tried steps {steps}; none was changed): "
                 "restore one from a copy, or start again in another workdir"
             )
         return None
 
-    def _restore(self, step: int, abstract: Any) -> Restored:
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=args)
-        if restored.meta["fingerprint"] != fingerprint(restored.state).tolist():
-            raise ValueError("its contents do not match their fingerprint")
-        return Restored(step, restored.state, restored.meta)
+    def _read(self, step: int, abstract: Any) -> Restored | str:
+        """The checkpoint of a step, or what is wrong with it. All processes agree on whether it is good."""
+        wrong = ""
+        try:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+            found = self._reader.restore(self.directory / str(step), args=args)
+            if found.meta["sha256"] != _sha256(found.meta):
+                wrong = "its position and times do not match their checksum"
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            wrong = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if not multihost_utils.process_allgather(np.array(not wrong)).all():
+            return wrong or "another process cannot read it"
+        if found.meta["fingerprint"] != fingerprint(found.state).tolist():
+            return "its contents do not match their fingerprint"
+        return Restored(step, found.state, found.meta)
 
     def _meta(self, step: int) -> dict:
         try:
@@ -118,20 +137,29 @@ class Checkpoints:
         except (OSError, ValueError):
             return {}
 
-    def _set_aside(self, step: int) -> None:
-        if jax.process_index() == 0:
-            place = self.directory.with_name(self.directory.name + "-damaged")
-            place.mkdir(exist_ok=True)
-            target = place / str(step)
-            while target.exists():
-                target = target.with_name(target.name + "x")
-            (self.directory / str(step)).rename(target)
+    def _set_aside(self, steps: list[int]) -> None:
+        place = self.directory.with_name(self.directory.name + "-damaged")
+        for step in steps:
+            self._bounds.pop(step, None)
+            if jax.process_index() == 0:
+                place.mkdir(exist_ok=True)
+                target = place / str(step)
+                while target.exists():
+                    target = target.with_name(target.name + "x")
+                (self.directory / str(step)).rename(target)
+        multihost_utils.sync_global_devices("set aside")  # before any process looks at the folder again
         self._manager.reload()
-        self._bounds.pop(step, None)
 
     def wait(self) -> None:
         """Until everything saved is on disk; raises what the write raised."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
+        self._reader.close()
         self._manager.close()
+
+
+def _sha256(meta: dict) -> str:
+    """The checksum of what is saved beside the state, itself excepted."""
+    text = json.dumps({name: value for name, value in meta.items() if name != "sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Array
 
 from mdmjax.training.checkpoints import Checkpoints, Restored
 from mdmjax.training.state import TrainState
@@ -36,7 +35,7 @@ class Outcome:
 
     state: TrainState
     elapsed: float  # seconds of training and evaluation over all calls
-    finished: bool  # False when a signal stopped it, with everything saved
+    finished: bool  # False when a signal came, be it during the last save; everything is saved
 
 
 def train(
@@ -105,12 +104,12 @@ def train(
     def save(number: int, bound: float | None) -> None:
         collect()
         meta = {"data": position, "elapsed": elapsed()}
-        checkpoints.save(number, state, meta, bound)
+        checkpoints.save(number, layout.shared(state), meta, bound)
 
     # ---- loop: dispatch a step, then look at the metrics of the one before
     position = batches.get_state()
-    try:
-        with stop:
+    with stop:
+        try:
             for number in range(start + 1, plan.steps + 1):
                 batch = next(batches)
                 position = batches.get_state()
@@ -125,16 +124,14 @@ def train(
                     latest = bound = evaluate(state)
                     if not math.isfinite(bound):
                         raise diverged(f"the bound after step {number} is {bound} (examples {_span(batch['ids'])})")
-                leaving = stop.requested(number % plan.log_every == 0) and not last  # asked once, so it is saved
+                leaving = stop.requested(number % plan.log_every == 0)  # asked once, so that what it stops is saved
                 if number % plan.checkpoint_every == 0 or latest is not None or leaving:
                     save(number, latest)
                 if leaving:
-                    checkpoints.wait()
-                    return Outcome(state, elapsed(), finished=False)
-            collect()
-    finally:
-        checkpoints.wait()
-    return Outcome(state, elapsed(), finished=True)
+                    break
+        finally:
+            checkpoints.wait()
+        return Outcome(state, elapsed(), finished=not stop.requested(True))
 
 
 def restore(
@@ -143,11 +140,13 @@ def restore(
     """The newest intact checkpoint (or that of `step`) placed as the layout wants it, or None."""
     shapes, places = jax.eval_shape(make_state), layout.shardings(make_state)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
-    return checkpoints.restore(abstract, say, step)
+    restored = checkpoints.restore(abstract, say, step)
+    return None if restored is None else restored._replace(state=layout.local(restored.state))
 
 
-def _span(ids: Array) -> str:
-    ids = np.sort(np.asarray(ids))
+def _span(ids: np.ndarray) -> str:
+    """The examples of a batch in words, whichever process has them. Called by all processes together."""
+    ids = np.unique(multihost_utils.process_allgather(np.asarray(ids)))
     return f"{ids[0]}..{ids[-1]}" if len(ids) == ids[-1] - ids[0] + 1 else ", ".join(map(str, ids))
 
 

@@ -1,6 +1,7 @@
 """How a step is laid out over devices: jit over a mesh (the default), or pmap. Both run the same functions."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,6 +81,24 @@ class MeshLayout:
 
     axis = None  # the mapped axis that a step reduces over
 
+    @functools.cached_property
+    def share(self) -> tuple[int, int]:
+        """(rank, ranks): a global batch is cut into `ranks` equal runs of rows, and this process feeds run `rank`.
+
+        Processes whose devices hold the same rows feed the same run. Raises ValueError where the rows of a process are
+        no such run.
+        """
+        held = {}  # of each process: the device shares of a batch that its devices hold
+        for device, (rows,) in NamedSharding(self.mesh, P(BATCH_AXES)).devices_indices_map((self.shards,)).items():
+            held.setdefault(device.process_index, set()).add(rows.indices(self.shards)[0])
+        size = len(held[jax.process_index()])
+        if any(sorted(h) != list(range(min(h) // size * size, min(h) // size * size + size)) for h in held.values()):
+            raise ValueError(
+                f"mesh {dict(self.mesh.shape)}: the rows of a batch that a process holds must be one run, as long "
+                "as every other's: choose a size of tensor that divides the devices of a process, or a multiple of them"
+            )
+        return min(held[jax.process_index()]) // size, self.shards // size
+
     def init(self, make: Callable) -> Any:
         """`make()`, jitted, with every leaf placed by the rules."""
         return jax.jit(make, out_shardings=self.shardings(make))()
@@ -101,9 +120,22 @@ class MeshLayout:
         return jax.lax.with_sharding_constraint(params, infer_sharding(params, self.mesh, whole))
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        """This process's rows of a global batch, as global arrays."""
-        rows = NamedSharding(self.mesh, P(BATCH_AXES))
-        return {k: jax.make_array_from_process_local_data(rows, v) for k, v in batch.items()}
+        """This process's share of a global batch, as global arrays."""
+        rows, (_, ranks) = NamedSharding(self.mesh, P(BATCH_AXES)), self.share
+        whole = lambda x: (ranks * x.shape[0], *x.shape[1:])
+        return {k: jax.make_array_from_process_local_data(rows, v, whole(v)) for k, v in batch.items()}
+
+    def fetch(self, tree: Any) -> Any:
+        """Global arrays as NumPy arrays, on every process."""
+        return multihost_utils.process_allgather(tree, tiled=True)
+
+    def shared(self, state: Any) -> Any:
+        """The state as arrays of all processes, which is what a checkpoint holds."""
+        return state
+
+    def local(self, state: Any) -> Any:
+        """The inverse of `shared`."""
+        return state
 
     def step(self, function: Callable, state: Any) -> Callable:
         """`(state, batch) -> (state, metrics)` compiled; the state is donated."""
@@ -130,12 +162,31 @@ class PmapLayout:
 
     shards = 1  # a step sees one device's share
 
+    @property
+    def share(self) -> tuple[int, int]:
+        """(rank, ranks): every process feeds its own devices."""
+        return jax.process_index(), jax.process_count()
+
     def init(self, make: Callable) -> Any:
         return jax.jit(make)()
 
     def shardings(self, make: Callable) -> Any:
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        return jax.tree.map(lambda _: here, jax.eval_shape(make))
+        """Where each leaf of the shared `make()` goes: to every device."""
+        return jax.tree.map(lambda _: NamedSharding(self._everywhere, P()), jax.eval_shape(make))
+
+    def shared(self, state: Any) -> Any:
+        return multihost_utils.host_local_array_to_global_array(state, self._everywhere, P())
+
+    def local(self, state: Any) -> Any:
+        return multihost_utils.global_array_to_host_local_array(state, self._everywhere, P())
+
+    @property
+    def _everywhere(self) -> Mesh:
+        return Mesh(sorted(jax.devices(), key=lambda device: (device.process_index, device.id)), "devices")
+
+    def fetch(self, tree: Any) -> Any:
+        """What a process has computed by itself, as NumPy arrays."""
+        return jax.device_get(tree)
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         devices = jax.local_device_count()

@@ -14,6 +14,7 @@ import programs
 import pytest
 
 from experiments import runs
+from mdmjax import training
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +75,30 @@ def saving(workdir: Path) -> bool:
 
 def test_killed_at_any_moment_the_same_command_ends_as_an_unbroken_run(place, unbroken, tmp_path):
     workdir, log, chance = tmp_path / "killed", tmp_path / "log", random.Random(1)
-    rows = lambda: (workdir / "metrics.jsonl").read_text().count("\n") if (workdir / "metrics.jsonl").exists() else 0
-    moments = [  # in the first steps, during a save, then anywhere
-        lambda: rows() >= 1,
-        lambda: newest(workdir) >= 4 and saving(workdir),
-        lambda: newest(workdir) >= 6 and rows() >= chance.choice([8, 9, 10, 11]),
+    rows = workdir / "metrics.jsonl"
+
+    def begun() -> int:
+        """Another number once a run goes on from its checkpoint: it then puts a new file in place of the rows."""
+        return rows.stat().st_ino if rows.exists() else 0
+
+    def reached(step: int) -> bool:
+        return any(row["step"] >= min(step, 12) for row in training.read_rows(rows))
+
+    moments = [  # given the step that this run goes on from, and a number of steps drawn for it
+        lambda start, more: saving(workdir),  # the very first save
+        lambda start, more: reached(start + more),
+        lambda start, more: reached(start + more) and (saving(workdir) or newest(workdir) == 12),
+        lambda start, more: "trained in" in Path(f"{log}.err").read_text(),  # the final evaluation
     ]
     for moment in moments:
-        assert programs.kill_when(programs.start("train", arguments(place, workdir), log), moment) == -signal.SIGKILL
+        before, start, more = begun(), newest(workdir), chance.randint(1, 4)
+        child = programs.start("train", arguments(place, workdir), log)
+        now = lambda: begun() != before and moment(start, more)
+        assert programs.kill_when(child, now) == -signal.SIGKILL
+    assert not (workdir / "report.json").exists()
     code, errors = programs.run("train", arguments(place, workdir), log)
     assert code == 0, errors
-    assert "resuming from step" in errors and "Traceback" not in errors
+    assert "resuming from step 12" in errors and "Traceback" not in errors
     assert outcome(workdir) == outcome(unbroken)
     assert not saving(workdir)
 
@@ -106,6 +120,15 @@ def test_a_signal_saves_and_the_same_command_goes_on(place, unbroken, tmp_path):
     assert ours["params"] == theirs["params"] and ours["numbers"] == theirs["numbers"]
 
 
+def test_a_signal_after_the_training_ends_the_program_at_once(place, half):
+    log = half.parent / "log"
+    child = programs.start("train", arguments(place, half), log)
+    code = programs.kill_when(child, lambda: "trained in" in Path(f"{log}.err").read_text(), signal.SIGTERM)
+    last = Path(f"{log}.err").read_text().splitlines()[-1]
+    assert code == 0 and last == "stopped by a signal, all saved: the same command goes on from there"
+    assert not (half / "report.json").exists()
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(place, unbroken, half, damage):
     step = newest(half)
@@ -123,14 +146,17 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(place, un
     assert outcome(half) == outcome(unbroken)
 
 
-def test_without_an_intact_checkpoint_it_stops(place, half):
+def test_without_an_intact_checkpoint_it_stops_each_time(place, half):
     for file in (half / "checkpoints").rglob("*"):
         if file.is_file() and "state" in file.parts:
             file.write_bytes(b"")
-    code, errors = programs.run("train", arguments(place, half), half.parent / "log")
-    last = errors.splitlines()[-1]
-    assert code == 1 and "Traceback" not in errors
-    assert last.startswith("error: no checkpoint under") and "start again in another workdir" in last
+    before = sorted((half / "checkpoints").iterdir())
+    for _ in range(2):
+        code, errors = programs.run("train", arguments(place, half), half.parent / "log")
+        last = errors.splitlines()[-1]
+        assert code == 1 and "Traceback" not in errors
+        assert last.startswith("error: no checkpoint under") and "start again in another workdir" in last
+    assert sorted((half / "checkpoints").iterdir()) == before
 
 
 def test_a_workdir_with_another_config_or_other_data_is_refused(place, unbroken, tmp_path):

@@ -72,6 +72,14 @@ def lose_meta(folder, step):
     shutil.rmtree(folder / str(step) / "meta")
 
 
+def change_a_digit(folder, step):
+    """Elsewhere in the data than the state was."""
+    file = folder / str(step) / "meta" / "metadata"
+    text = file.read_text()
+    assert text.count('"next_batch": 3') == 1
+    file.write_text(text.replace('"next_batch": 3', '"next_batch": 7'))
+
+
 def empty(folder, step):
     for file in (folder / str(step)).rglob("*"):
         if file.is_file():
@@ -110,7 +118,7 @@ def test_none_where_there_is_none(tmp_path, abstract):
     checkpoints.close()
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, lose_meta, empty, forge])
+@pytest.mark.parametrize("damage", [truncate, flip, lose_meta, change_a_digit, empty, forge])
 def test_a_damaged_checkpoint_is_named_set_aside_and_passed_over(folder, abstract, damage):
     damage(folder, 3)
     said = []
@@ -139,14 +147,29 @@ def test_damage_twice_keeps_both(folder, abstract):
     assert len(list((folder.parent / "checkpoints-damaged").iterdir())) == 2
 
 
-def test_when_none_is_intact_it_says_so(folder, abstract):
+def test_when_none_is_intact_it_says_so_and_changes_nothing(folder, abstract):
     for step in (1, 2, 3):
         truncate(folder, step)
-    said = []
+    before = sorted(folder.parent.rglob("*"))
+    for _ in range(2):  # the same command again does not start from the beginning
+        said = []
+        checkpoints = Checkpoints(folder)
+        with pytest.raises(NoIntactCheckpoint, match=r"tried steps \[1, 2, 3\].*start again in another workdir"):
+            checkpoints.restore(abstract, said.append)
+        assert [line.endswith("trying the one before") for line in said] == [True, True, False]
+        checkpoints.close()
+        assert sorted(folder.parent.rglob("*")) == before
+
+
+def test_where_the_fault_is_not_in_the_files_nothing_is_set_aside(folder, abstract):
+    other = {**abstract, "more": abstract["step"]}  # another state than was saved
     checkpoints = Checkpoints(folder)
-    with pytest.raises(NoIntactCheckpoint, match=r"tried steps \[1, 2, 3\].*start again in another workdir"):
-        checkpoints.restore(abstract, said.append)
-    assert len(said) == 3
+    with pytest.raises(NoIntactCheckpoint):
+        checkpoints.restore(other, lambda line: None)
+    checkpoints.close()
+
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.restore(abstract, print).step == 3
     checkpoints.close()
 
 

@@ -133,14 +133,22 @@ def test_two_processes_of_two_devices_change_nothing(one_device, tmp_path):
                 child.kill()
     assert codes == [0, 0], (tmp_path / "log").read_text()[-3000:]
 
-    results = json.loads((tmp_path / "results.json").read_text())
-    layout = mesh_layout(4, 1, 1)
-    estimate = toys.bound(layout, toys.run(layout)[3].average, 32)
-    expected = [estimate.per_token.mean, estimate.per_token.standard_error, estimate.monte_carlo]
-    assert sorted(results) == ["mesh", "pmap"]
-    for result in results.values():
-        np.testing.assert_allclose(result["losses"], one_device[0], rtol=3e-6)
-        assert result["scored"] == one_device[1].tolist()
-        np.testing.assert_allclose(result["bound"], expected, rtol=3e-5)
-    saved = results["mesh"]
-    assert (saved["restored"], saved["same"], len(saved["said"])) == (4, True, 1)
+    one = mesh_layout(1, 1, 1)
+    first, last = (
+        toys.numbers(toys.bound(one, state.average, 32)) for state in (one.init(toys.make_state), one_device[3])
+    )
+    for rank in range(2):
+        found = json.loads((tmp_path / f"results{rank}.json").read_text())
+        shares = dict(mesh=[1 - rank, 2], pmap=[rank, 2], tensor=[0, 1])
+        assert {name: found[name]["share"] for name in shares} == shares
+        np.testing.assert_allclose(found["tensor"]["bound"], first, rtol=3e-5)
+        for name in ("mesh", "pmap"):
+            result = found[name]
+            np.testing.assert_allclose(result["losses"], one_device[0], rtol=3e-6)
+            assert result["scored"] == one_device[1].tolist()
+            np.testing.assert_allclose(result["bound"], last, rtol=3e-5)
+            assert (result["restored"], result["same"], result["left"], len(result["said"])) == (4, True, [4], 1)
+        reason = ["another process cannot read it", "the disk is away"][rank]
+        assert reason in found["pmap"]["said"][0]
+        assert "rows of a batch that a process holds must be one run" in found["mixed"]
+        assert "step 2 is nan (examples 32..63)" in found["spoiled"]  # those of both processes

@@ -69,3 +69,8 @@ def bound(layout, params, batch: int, rank: int = 0, ranks: int = 1):
         rank=rank,
         ranks=ranks,
     )
+
+
+def numbers(bound) -> list[float]:
+    """A bound's mean and its two errors."""
+    return [bound.per_token.mean, bound.per_token.standard_error, bound.monte_carlo]

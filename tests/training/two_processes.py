@@ -1,4 +1,4 @@
-"""One of two processes with two CPU devices each: two_processes.py RANK PORT FOLDER. Rank 0 writes the results."""
+"""One of two processes with two CPU devices each: two_processes.py RANK PORT FOLDER. Each writes what it found."""
 
 import json
 import pathlib
@@ -12,36 +12,34 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=rank)
 
+import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import toys  # noqa: E402
 
-from mdmjax.training import Checkpoints, MeshLayout, PmapLayout, make_mesh, restore  # noqa: E402
+from mdmjax.training import (  # noqa: E402
+    Checkpoints,
+    MeshLayout,
+    NonFiniteLoss,
+    Plan,
+    PmapLayout,
+    make_mesh,
+    restore,
+    train,
+)
 
 assert jax.process_count() == 2 and jax.device_count() == 4
-results = {}
-layouts = dict(mesh=MeshLayout(make_mesh(1, 4, 1)), pmap=PmapLayout())
-for name, layout in layouts.items():
-    losses, scored, _, state = toys.run(layout, micro=2, rank=rank, ranks=2)
-    estimate = toys.bound(layout, state.average, 8, rank, 2)
-    results[name] = dict(
-        losses=losses.tolist(),
-        scored=scored.tolist(),
-        bound=[estimate.per_token.mean, estimate.per_token.standard_error, estimate.monte_carlo],
-    )
-    if name == "pmap":
-        continue  # orbax does not take its host-local state: the programs refuse it with several processes
-    # What one run of these processes saves, the next one reads.
-    checkpoints = Checkpoints(folder / name, keep=2)
+
+
+def saved_and_restored(layout, state, folder, damage) -> dict:
+    """What one run of these processes saves, the next one reads; the newest checkpoint is damaged in between."""
+    checkpoints = Checkpoints(folder, keep=2)
     for step in (4, 8):
-        checkpoints.save(step, state, {"data": {}}, bound=estimate.per_token.mean)
+        checkpoints.save(step, layout.shared(state), {"data": {}}, bound=1.0)
     checkpoints.wait()
     checkpoints.close()
-    if rank == 0:
-        files = [file for file in (folder / name / "8" / "state").rglob("*") if file.is_file()]
-        largest = max(files, key=lambda file: file.stat().st_size)
-        largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    checkpoints = Checkpoints(folder, keep=2)
+    damage(checkpoints)
     jax.experimental.multihost_utils.sync_global_devices("damaged")
-    checkpoints = Checkpoints(folder / name, keep=2)
     said = []
     restored = restore(layout, toys.make_state, checkpoints, said.append)
     same = jax.tree.map(
@@ -52,7 +50,64 @@ for name, layout in layouts.items():
         restored.state.params,
         state.params,
     )
-    results[name] |= dict(restored=restored.step, same=all(jax.tree.leaves(same)), said=said)
+    result = dict(restored=restored.step, same=all(jax.tree.leaves(same)), said=said, left=checkpoints.steps())
     checkpoints.close()
-if rank == 0:
-    (folder / "results.json").write_text(json.dumps(results))
+    return result
+
+
+def cut_a_file(checkpoints):
+    if rank == 0:
+        files = [file for file in (checkpoints.directory / "8" / "state").rglob("*") if file.is_file()]
+        largest = max(files, key=lambda file: file.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def hide_from_one(checkpoints):
+    """One process alone cannot read it."""
+    read = checkpoints._reader.restore
+
+    def restore(directory, **choices):
+        if rank == 1 and directory.name == "8":
+            raise OSError("the disk is away")
+        return read(directory, **choices)
+
+    checkpoints._reader.restore = restore
+
+
+def spoiled(layout) -> str:
+    """What a run says whose second loss is not finite."""
+    step = lambda state, batch: (state + 1, dict(loss=jnp.where(state == 1, jnp.nan, 1.0), grad_norm=jnp.ones(())))
+    rows, checkpoints = toys.make_batches(*layout.share), Checkpoints(folder / "spoiled")
+    try:
+        train(
+            plan=Plan(4, 4, 4), make_state=lambda: jnp.zeros(()), step=step, layout=layout, batches=rows,
+            checkpoints=checkpoints, evaluate=lambda state: 1.0, write=lambda *a, **b: None,
+        )  # fmt: skip
+    except NonFiniteLoss as error:
+        return str(error)
+    finally:
+        rows.close()
+        checkpoints.close()
+    return "nothing"
+
+
+results = {}
+turned = MeshLayout(make_mesh(2, 2, 1, devices=jax.devices()[::-1]))  # as make_mesh may order them on a pod
+for name, layout, damage in (("mesh", turned, cut_a_file), ("pmap", PmapLayout(), hide_from_one)):
+    losses, scored, _, state = toys.run(layout, micro=2, rank=layout.share[0], ranks=layout.share[1])
+    results[name] = dict(
+        share=layout.share,
+        losses=losses.tolist(),
+        scored=scored.tolist(),
+        bound=toys.numbers(toys.bound(layout, state.average, 8, *layout.share)),
+        **saved_and_restored(layout, state, folder / name, damage),
+    )
+tensor = MeshLayout(make_mesh(1, 1, 4))  # both processes hold every row
+start = toys.bound(tensor, tensor.init(toys.make_state).average, 8, *tensor.share)
+results["tensor"] = dict(share=tensor.share, bound=toys.numbers(start))
+try:
+    MeshLayout(make_mesh(4, 1, 1, devices=np.array(jax.devices())[[0, 2, 1, 3]])).share  # noqa: B018
+except ValueError as error:
+    results["mixed"] = str(error)
+results["spoiled"] = spoiled(turned)
+(folder / f"results{rank}.json").write_text(json.dumps(results))
