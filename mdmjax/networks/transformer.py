@@ -35,11 +35,14 @@ class TransformerConfig:
     scan: bool = False  # one traced block over stacked parameters, for depth 24 and more
     remat: bool = False  # recompute each block in the backward pass instead of keeping what is inside
     rope_base: float = 10_000.0
-    # Applied to the residual stream [B, L, D] between blocks: over a mesh, a sharding constraint that keeps rows where
-    # they are. Without it XLA may gather the activations of the whole batch rather than one layer's sharded parameters.
+    # Applied to the residual stream [B, L, D] before and after each block, to the features, to what the readout is
+    # given and to the logits: over a mesh, a sharding constraint that keeps rows where they are. Without it XLA may
+    # gather the activations of the whole batch rather than one layer's sharded parameters.
     constrain: Callable[[Array], Array] = lambda x: x
-    # Applied to the parameters of a block where it uses them, inside what remat recomputes: over a mesh, the constraint
-    # that gathers the shares of each. Else XLA forms the gradient of a share from activations gathered from all chips.
+    # Applied to the parameters of a block (nested dicts) where it uses them: over a mesh, the constraint that gathers
+    # the shares of each. Else XLA forms the gradient of a share from activations gathered from all chips. With remat
+    # they are gathered again in the backward pass; without it, the whole parameters of all blocks live until then.
+    # Embedding and readout stay as they are.
     gather: Callable[[Any], Any] = lambda params: params
 
     def __post_init__(self):
@@ -118,15 +121,14 @@ class Transformer(nnx.Module):
 
         x = config.constrain(self.embed(tokens))
         if config.scan:
-            graph, stacked = nnx.split(self.blocks)
-            step = _remat(config, lambda x, state: (apply(nnx.merge(graph, config.gather(state)), x), None))
+            graph, stacked = _split(self.blocks)
+            step = _remat(config, lambda x, params: (apply(nnx.merge(graph, config.gather(params)), x), None))
             x, _ = jax.lax.scan(step, x, stacked)
         else:
             for block in self.blocks:
-                graph, state = nnx.split(block)
-                x = _remat(config, lambda x, state, graph=graph: apply(nnx.merge(graph, config.gather(state)), x))(
-                    x, state
-                )
+                graph, params = _split(block)
+                step = _remat(config, lambda x, params, graph=graph: apply(nnx.merge(graph, config.gather(params)), x))
+                x = step(x, params)
         x = self.norm(x)
         return config.constrain(modulate(x, *self.modulation(condition)) if config.time else x)
 
@@ -166,6 +168,12 @@ def _stack(make, keys: Array) -> nnx.Module:
     """`make(key)` for each key, as one module whose parameters have a leading axis."""
     graph = nnx.split(nnx.eval_shape(make, keys[0]))[0]
     return nnx.merge(graph, jax.vmap(lambda key: nnx.split(make(key))[1])(keys))
+
+
+def _split(module: nnx.Module) -> tuple[Any, Any]:
+    """(structure, parameters as nested dicts) of a module."""
+    graph, state = nnx.split(module)
+    return graph, nnx.to_pure_dict(state)
 
 
 def _remat(config: TransformerConfig, function):

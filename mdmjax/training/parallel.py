@@ -56,7 +56,7 @@ def infer_sharding(tree: Any, mesh: Mesh, rules: Sequence = RULES) -> Any:
     """
 
     def place(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")  # of an NNX variable
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
         for pattern, axes in rules:
             if re.search(pattern, name) and leaf.ndim >= len(axes):
                 sizes = leaf.shape[leaf.ndim - len(axes) :]

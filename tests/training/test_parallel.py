@@ -1,5 +1,6 @@
 """The same config gives the same losses, however it is laid out over devices, processes and micro-batches."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -11,8 +12,10 @@ import jax
 import numpy as np
 import pytest
 import toys
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from mdmjax.networks import transformer
 from mdmjax.objectives import Packed
 from mdmjax.training import MeshLayout, PmapLayout, infer_sharding, make_mesh
 
@@ -75,6 +78,26 @@ def test_parameters_and_moments_are_sharded():
         assert down.sharding.spec == P("tensor", "fsdp") and up.sharding.spec == P("fsdp", "tensor")
         assert down.addressable_shards[0].data.size == down.size // 4
     assert state.step.sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_block_gathers_its_parameters_along_fsdp_and_not_along_tensor(scan):
+    layout, seen = mesh_layout(2, 2, 2), []
+    jitted = jax.jit(layout.gather)
+
+    def gather(params):
+        seen.append(jitted.lower(params).compile().output_shardings)
+        return layout.gather(params)
+
+    model = transformer(dataclasses.replace(toys.CONFIG, scan=scan, gather=gather))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    tokens = jax.ShapeDtypeStruct((8, toys.LENGTH), np.int32)
+    jax.eval_shape(lambda params, tokens: model.bind(params)(tokens), params, tokens)
+    (shardings,) = seen
+    placed = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in jax.tree.leaves_with_path(shardings)}
+    for end, axes in (("down/kernel", ("tensor", None)), ("up/kernel", (None, "tensor"))):
+        (found,) = (sharding for name, sharding in placed.items() if name.endswith(end))
+        assert found.is_equivalent_to(NamedSharding(layout.mesh, P(*axes)), 2)
 
 
 def test_rules_are_data():
