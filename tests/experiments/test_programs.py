@@ -9,6 +9,7 @@ import programs
 import pytest
 
 from experiments import cli, evaluate, plan, runs, sample, train
+from mdmjax.training import checkpoints
 
 CONFIGS = sorted(p for p in Path("experiments/configs").resolve().glob("*.py") if p.stem not in ("__init__", "base"))
 
@@ -152,7 +153,8 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_bound(place, trained):
     for bounds, step in ({10: 2.0, 12: 3.0}, 10), ({10: 2.0, 12: 1.0}, 12), ({10: None, 12: None}, None):
         for number, bound in bounds.items():
             path = workdir / "checkpoints" / str(number) / "meta" / "metadata"
-            path.write_text(json.dumps(json.loads(path.read_text()) | dict(bound=bound)))
+            meta = json.loads(path.read_text()) | dict(bound=bound)
+            path.write_text(json.dumps(meta | dict(sha256=checkpoints._sha256(meta))))
         if step is None:
             with pytest.raises(ValueError, match="has a bound yet: choose last, or"):
                 runs.load(str(workdir), "best")
