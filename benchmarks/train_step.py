@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.common import forward_matmuls, interleaved, matmul, measured_peak, memory, write
 from mdmjax import networks
 from mdmjax.networks import TransformerConfig, forward_flops, parameter_count, transformer
-from mdmjax.objectives import MaskedDiffusion, Packed, dense
+from mdmjax.objectives import MaskedDiffusion, Packed, dense, systematic_share
 from mdmjax.reports import environment
 from mdmjax.training import MeshLayout, Step, adamw, init_state, make_mesh
 
@@ -57,8 +57,8 @@ def measure(args: argparse.Namespace) -> dict:
     )  # fmt: skip
     model = transformer(config)
     optimizer, rate = adamw(learning_rate=1e-3, steps=1000)
-    # What a systematic exact count never exceeds (see Packed); said here, because it is what the FLOPs count.
-    room = min(1.0, 0.5 + 0.5 * layout.shards / args.batch + 1 / args.length)
+    # Packed's own default, said here because it is what the FLOPs count.
+    room = min(1.0, systematic_share(args.batch // layout.shards, args.length))
     nll, read_share = (Packed(room, layout.shards), room) if args.head == "packed" else (dense, 1.0)
     step = Step(model.bind, MaskedDiffusion(args.vocab, nll=nll), optimizer, rate, size=args.batch)
     state = layout.init(lambda: init_state(model.init, optimizer, jax.random.key(0)))
