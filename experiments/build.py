@@ -239,14 +239,14 @@ class Experiment:
     def estimator(self) -> str:
         return "exact chain rule" if self.autoregressive else "exact-count negative ELBO"
 
-    def score(self, params: Any, draws: int, groups: int, seed: int) -> Callable:
-        """The evaluation step `(params, batch) -> nats [B, groups]`, compiled once for parameters placed like these."""
+    def score(self, draws: int, groups: int, seed: int) -> Callable:
+        """The evaluation step `(params, batch) -> nats [B, groups]`, compiled once."""
         root, scorer = key(seed, training.EVALUATION), self.scorer(draws, groups)
-        return self.layout.map(lambda params, batch: scorer(self.model.bind(params), batch, root), params)
+        return self.layout.map(lambda params, batch: scorer(self.model.bind(params), batch, root))
 
-    def evaluator(self, params: Any, draws: int, groups: int, batch: int, seed: int) -> Callable:
+    def evaluator(self, draws: int, groups: int, batch: int, seed: int) -> Callable:
         """`evaluate(params, rows, progress) -> Bound`, compiled once. Its draws depend on `seed` and the row only."""
-        score = self.score(params, draws, groups, seed)
+        score = self.score(draws, groups, seed)
         rank, ranks = self.layout.share
 
         def evaluate(params, rows, progress=lambda rows: None) -> evaluation.Bound:

@@ -28,7 +28,7 @@ def table(rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:
 def summary(report: Report) -> str:
     """The table a program prints at its end: every metric with its error bar, then the baselines."""
     items = [*report.metrics.items(), *report.baselines.items()]
-    return table((name, value, f"{value.draws:,} draws", value.estimator) for name, value in items)
+    return table((name, value, f"n = {value.draws:,}", value.estimator) for name, value in items)
 
 
 def show(value: Any) -> str:

@@ -31,7 +31,7 @@ def main(config, workdir):
     shards = experiment.layout.shards
     if config.batch < 1 or config.batch % shards:
         raise ValueError(f"batch={config.batch}: must be a multiple of {shards}, the number of devices")
-    evaluate = experiment.evaluator(trained.params, config.draws, config.groups, config.batch, config.seed)
+    evaluate = experiment.evaluator(config.draws, config.groups, config.batch, config.seed)
     cli.started()
 
     with cli.progress(len(rows[0]), unit="row") as bar:

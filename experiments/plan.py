@@ -48,7 +48,7 @@ def programs(experiment: build.Experiment) -> dict:
         return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
 
     rows = c.evaluate.batch
-    score = experiment.score(state.average, c.evaluate.draws, c.evaluate.groups, c.seed)
+    score = experiment.score(c.evaluate.draws, c.evaluate.groups, c.seed)
     canvas = jax.ShapeDtypeStruct((c.sample.rows, length), jnp.int32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     return dict(

@@ -42,6 +42,11 @@ def main(config, workdir):
     train_tokens = corpus.splits["train"]
     length = train_tokens.shape[1] if train_tokens.ndim == 2 else config.data.length
     splits = [name for name in corpus.splits if name != "train"]
+    if not splits:
+        raise ValueError(
+            f"the data {corpus.meta['name']} has only a training split: cut a part off, for example with "
+            "--config.data.splits.train='train[:99%]' --config.data.splits.validation='train[99%:]'"
+        )
     if not config.evaluate.splits or not set(config.evaluate.splits) <= set(splits):
         raise ValueError(f"evaluate.splits={tuple(config.evaluate.splits)}: choose from {', '.join(splits)}")
     held_out = {name: build.rows_of(corpus.splits[name], length, name) for name in config.evaluate.splits}
@@ -70,14 +75,8 @@ def main(config, workdir):
 
     # ---- training
     checkpoints = training.Checkpoints(workdir / "checkpoints", config.train.keep)
-    evaluators = {}
-
-    def bound(params, rows, progress=lambda rows: None):
-        if not evaluators:
-            c = config.evaluate
-            evaluators[0] = experiment.evaluator(params, c.draws, c.groups, c.batch, config.seed)
-        return evaluators[0](params, rows, progress)
-
+    c = config.evaluate
+    bound = experiment.evaluator(c.draws, c.groups, c.batch, config.seed)
     writer, bar = None, None
 
     def on_start(step):

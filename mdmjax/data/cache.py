@@ -26,10 +26,6 @@ _STALE_SECONDS = 3600  # an unfinished file that nobody has written to for so lo
 Pieces = Iterable[tuple[str, int, np.ndarray]]  # (split, characters, ids), the pieces of one split in a row
 
 
-class CacheNotWritable(OSError):
-    """The cache directory cannot be written. Says in one line where it is and how to choose another."""
-
-
 def cache_directory(directory: str | os.PathLike | None = None) -> pathlib.Path:
     """The argument, else $MDMJAX_CACHE, else ~/.cache/mdmjax."""
     return pathlib.Path(directory or os.environ.get("MDMJAX_CACHE") or "~/.cache/mdmjax").expanduser()
@@ -71,7 +67,8 @@ def load_or_make(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The entry, which is stored first where it is absent: `make` gives its dtype, pieces and info.
 
-    Raises CacheNotWritable, and whatever `make` and the pieces raise. Neither leaves a trace.
+    Raises OSError where the directory cannot be written (in one line: where it is and how to choose another), and
+    whatever `make` and the pieces raise. Neither leaves a trace.
     """
     found = load(key, directory)
     if found is None:
@@ -132,7 +129,7 @@ def store(
     except OSError as error:
         if error in reading:
             raise
-        raise CacheNotWritable(
+        raise OSError(
             f"cannot write the token cache in {str(folder)!r} ({error.strerror or error}): free space there or "
             "choose another directory, by argument or by MDMJAX_CACHE"
         ) from error

@@ -90,16 +90,24 @@ def baselines(
     vocab: int,
     max_order: int = 4,
     max_train: int = 10_000_000,
+    max_held_out: int = 2_000_000,
     chunk: int = 2**18,
 ) -> tuple[Estimate, ...]:
     """Cross-entropy of orders 0..max_order on a held-out text, in nats/token, each an Estimate.
 
     The error bar is that of `blocks.ratio` over runs of text. At most `chunk` tokens are scored at a time, so memory
-    does not grow with the held-out text. At most the first `max_train` training tokens are counted, which `estimator`
-    then says. ValueError for an empty text or ids outside 0..V-1.
+    does not grow with the held-out text. At most the first `max_train` training tokens are counted and the first
+    `max_held_out` of the others scored, which `estimator` then says. ValueError for an empty text or ids outside
+    0..V-1.
     """
     if len(held_out) == 0:
         raise ValueError("the held-out text is empty: at least one token is needed")
+    limits = [
+        f", first {most} {name} tokens"
+        for name, text, most in (("training", train, max_train), ("held-out", held_out, max_held_out))
+        if len(text) > most
+    ]
+    held_out = held_out[:max_held_out]
     model = fit(train[:max_train], vocab, max_order)
     blocks = min(BLOCKS, len(held_out))
     edges = np.arange(blocks + 1) * len(held_out) // blocks
@@ -114,9 +122,8 @@ def baselines(
             for start, end in itertools.pairwise(edges.tolist())
         ]
     )
-    limit = f", first {max_train} training tokens" if len(train) > max_train else ""
     return tuple(
-        ratio(sums[:, k], np.diff(edges), "nats/token", f"order-{k} n-gram, Witten-Bell{limit}")
+        ratio(sums[:, k], np.diff(edges), "nats/token", f"order-{k} n-gram, Witten-Bell{''.join(limits)}")
         for k in range(max_order + 1)
     )
 

@@ -81,7 +81,7 @@ def _hero(name: str, estimate: Estimate) -> str:
     error = f'<span class="error"> ± {error}</span>' if error else ""
     return f"""<div class="card hero"><div><div class="muted">{escape(name)}</div>
 <b>{mean}</b>{error} <span class="error">{escape(estimate.unit)}</span></div>
-<div class="muted">{escape(estimate.estimator)}<br>{estimate.draws:,} draws</div></div>"""
+<div class="muted">{escape(estimate.estimator)}<br>n = {estimate.draws:,}</div></div>"""
 
 
 def _comparison(report: Report) -> str:
@@ -123,7 +123,7 @@ def _metrics(metrics: Mapping[str, Estimate]) -> str:
         error = f"± {error}" if error else ""
         body += f"""<tr><td>{escape(name)}</td><td class="n">{mean}</td><td class="n">{error}</td>
 <td>{escape(value.unit)}</td><td class="n">{value.draws:,}</td><td class="muted">{escape(value.estimator)}</td></tr>"""
-    head = '<tr><th></th><th class="n">mean</th><th></th><th>unit</th><th class="n">draws</th><th>estimator</th></tr>'
+    head = '<tr><th></th><th class="n">mean</th><th></th><th>unit</th><th class="n">n</th><th>estimator</th></tr>'
     return _card(f"<table>{head}{body}</table>")
 
 

@@ -121,7 +121,7 @@ class MeshLayout:
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's share of a global batch, as global arrays."""
-        rows, (_, ranks) = NamedSharding(self.mesh, P(BATCH_AXES)), self.share
+        rows, (_, ranks) = self._rows, self.share
         whole = lambda x: (ranks * x.shape[0], *x.shape[1:])
         return {k: jax.make_array_from_process_local_data(rows, v, whole(v)) for k, v in batch.items()}
 
@@ -139,19 +139,25 @@ class MeshLayout:
 
     def step(self, function: Callable, state: Any) -> Callable:
         """`(state, batch) -> (state, metrics)` compiled; the state is donated."""
-        placed, rows, everywhere = self._shardings(state)
+        placed = jax.tree.map(lambda x: x.sharding, state)
         return jax.jit(
-            function, in_shardings=(placed, rows), out_shardings=(placed, everywhere), donate_argnames=("state",)
+            function,
+            in_shardings=(placed, self._rows),
+            out_shardings=(placed, self._everywhere),
+            donate_argnames=("state",),
         )
 
-    def map(self, function: Callable, params: Any) -> Callable:
+    def map(self, function: Callable) -> Callable:
         """`(params, batch) -> per-row results` compiled; every process gets the results of all rows."""
-        placed, rows, everywhere = self._shardings(params)
-        return jax.jit(function, in_shardings=(placed, rows), out_shardings=everywhere)
+        return jax.jit(function, in_shardings=(None, self._rows), out_shardings=self._everywhere)
 
-    def _shardings(self, tree):
-        placed = jax.tree.map(lambda x: x.sharding, tree)
-        return placed, NamedSharding(self.mesh, P(BATCH_AXES)), NamedSharding(self.mesh, P())
+    @property
+    def _rows(self) -> NamedSharding:
+        return NamedSharding(self.mesh, P(BATCH_AXES))
+
+    @property
+    def _everywhere(self) -> NamedSharding:
+        return NamedSharding(self.mesh, P())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +202,7 @@ class PmapLayout:
         donated = (0,) if jax.process_count() == 1 else ()  # over processes a donated state would be gone afterwards
         return jax.pmap(function, axis_name=self.axis, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
 
-    def map(self, function: Callable, params: Any) -> Callable:
+    def map(self, function: Callable) -> Callable:
         mapped = jax.pmap(function, axis_name=self.axis, in_axes=(None, 0))
 
         def run(params, batch):

@@ -57,7 +57,7 @@ def test_a_row_scores_the_same_on_eight_devices(table, tokens, scored, layout):
     expected = evaluate(scorer(table), tokens, scored, size=5, estimator="here")
     layout, key, score = layout(), jax.random.key(0), Scorer(VOCAB, 2, 2)
     placed = layout.init(lambda: table)
-    mapped = layout.map(lambda table, batch: score(table, batch, key), placed)
+    mapped = layout.map(lambda table, batch: score(table, batch, key))
     done = []
     bound = evaluate(
         functools.partial(mapped, placed),

@@ -296,6 +296,6 @@ def test_tables_are_aligned():
     metrics = {"bound": Estimate(2.6134, 0.0112, "bits/char", 5120, "exact-count")}
     report = Report("t", {}, 0, 1.0, metrics, baselines={"order-1": Estimate(3.23, 0.01, "bits/char", 7, "n-gram")})
     assert cli.summary(report).splitlines() == [
-        "bound    2.613 ± 0.011 bits/char  5,120 draws  exact-count",
-        "order-1  3.230 ± 0.010 bits/char  7 draws      n-gram",
+        "bound    2.613 ± 0.011 bits/char  n = 5,120  exact-count",
+        "order-1  3.230 ± 0.010 bits/char  n = 7      n-gram",
     ]

@@ -59,7 +59,7 @@ def bound(layout, params, batch: int, rank: int = 0, ranks: int = 1):
     text = np.random.default_rng(1).integers(0, VOCAB, 20 * LENGTH + 5)
     key, scorer = jax.random.key(3), Scorer(VOCAB, draws=2, groups=2)
     model = model_of(layout)
-    score = layout.map(lambda params, batch: scorer(model.bind(params), batch, key), params)
+    score = layout.map(lambda params, batch: scorer(model.bind(params), batch, key))
     return evaluate(
         functools.partial(score, params),
         *evaluation_windows(text, LENGTH),
