@@ -11,14 +11,17 @@ ROOT = Path(__file__).resolve().parent.parent
 # By the environment, so that programs started by tests inherit them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+TPU = importlib.util.find_spec("libtpu") is not None
+if not TPU:  # most of the time here is compilation: less effort for it halves that.
+    quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}".strip()
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-TPU = importlib.util.find_spec("libtpu") is not None
 collect_ignore = [] if TPU else ["tpu"]  # compiled for TPU topologies by `make test-tpu`, in an environment of its own
 
 jax.config.update("jax_num_cpu_devices", 8)

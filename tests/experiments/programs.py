@@ -72,22 +72,25 @@ def run_here(main, arguments: list[str], monkeypatch) -> int:
 
 
 def environment() -> dict[str, str]:
-    """That of a user who has one CPU device."""
-    return {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    """That of a user who has one CPU device; programs are compiled with as little effort as the tests are."""
+    return {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
 
 
-def start(program: str, arguments: list[str], log: Path, before: str = "") -> subprocess.Popen:
-    """A program as a user starts it, its output in files `log`.out and `log`.err; `before` is a shell command."""
+def start(program: str, arguments: list[str], log: Path, before: str = "", **variables: str) -> subprocess.Popen:
+    """A program as a user starts it, its output in files `log`.out and `log`.err; `before` is a shell command.
+
+    `variables` are added to its environment.
+    """
     command = [sys.executable, "-m", f"experiments.{program}", *arguments]
     if before:
         command = ["bash", "-c", f'{before}; exec "$@"', "bash", *command]
     with open(f"{log}.out", "w") as out, open(f"{log}.err", "w") as err:
-        return subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=out, stderr=err)
+        return subprocess.Popen(command, cwd=ROOT, env=environment() | variables, stdout=out, stderr=err)
 
 
-def run(program: str, arguments: list[str], log: Path, before: str = "") -> tuple[int, str]:
+def run(program: str, arguments: list[str], log: Path, before: str = "", **variables: str) -> tuple[int, str]:
     """(exit code, standard error) of a program."""
-    child = start(program, arguments, log, before)
+    child = start(program, arguments, log, before, **variables)
     try:
         return child.wait(timeout=240), Path(f"{log}.err").read_text()
     finally:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import socket
 from pathlib import Path
 
 import programs
@@ -219,10 +220,36 @@ def test_every_layout_trains_the_same_model(run, place, trained, layout):
     assert "Traceback" not in errors and "Warning" not in errors
 
 
+def test_two_processes_train_the_same_model_and_one_reports(place, trained):
+    """As a cluster starts them: jax.distributed finds what it needs in the environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    job = dict(SLURM_JOB_ID="1", SLURM_STEP_NODELIST="localhost", SLURM_NTASKS="2", SLURM_LOCALID="0")
+    job |= dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_CPU_DEVICES="2", JAX_DEFAULT_MATMUL_PRECISION="highest")
+    flags = arguments(place, "two", distributed=True, mesh__fsdp=4)
+    logs = [place / f"two-{rank}" for rank in range(2)]
+    children = [programs.start("train", flags, log, SLURM_PROCID=str(rank), **job) for rank, log in enumerate(logs)]
+    try:
+        codes = [child.wait(timeout=240) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    errors = [Path(f"{log}.err").read_text() for log in logs]
+    assert codes == [0, 0], errors
+    report, other = read(place / "two"), read(trained)
+    assert report["environment"]["devices"]["processes"] == 2
+    ours, theirs = (r["metrics"]["validation nats_per_token"] for r in (report, other))
+    assert ours["mean"] == pytest.approx(theirs["mean"], rel=1e-4)
+    assert [sum(len(text) for text, _ in sample["pieces"]) for sample in report["samples"]] == [16, 16]
+    assert "report: " in errors[0] and "report: " not in errors[1]
+
+
 def test_a_quick_variant_needs_nothing(tmp_path):
     """As a user runs it: the config of a pod, of a text that is not there, on this machine."""
-    flags = ["--config=experiments/configs/owt_small.py:quick", f"--workdir={tmp_path}"]
-    code, errors = programs.run("train", [*flags, f"--config.data.cache_dir={tmp_path}"], tmp_path / "log")
+    places = [f"--workdir={tmp_path}", f"--config.data.cache_dir={tmp_path}"]
+    flags = ["--config=experiments/configs/owt_small.py:quick", *places]
+    code, errors = programs.run("train", flags, tmp_path / "log", XLA_FLAGS="")
     assert code == 0 and "step 40/40" in errors, errors
     assert read(tmp_path)["facts"]["data"]["name"] == "python_docs"
 

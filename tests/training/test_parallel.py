@@ -145,7 +145,6 @@ def test_two_processes_of_two_devices_change_nothing(one_device, tmp_path):
         port = str(free.getsockname()[1])
     paths = os.pathsep.join([str(HERE), str(HERE.parent.parent)])
     environment = os.environ | {"PYTHONPATH": paths}
-    environment.pop("XLA_FLAGS", None)
     commands = [[sys.executable, str(HERE / "two_processes.py"), str(rank), port, str(tmp_path)] for rank in range(2)]
     with open(tmp_path / "log", "w") as log:
         children = [subprocess.Popen(c, env=environment, stdout=log, stderr=log) for c in commands]
