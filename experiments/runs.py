@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +54,14 @@ def quiet_orbax() -> None:
     """Orbax also logs what it raises, in hundreds of lines, from threads of its own; the program says it in one."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    complain = sys.unraisablehook
+
+    def hook(unraisable):
+        code = getattr(unraisable.object, "cr_code", None)  # of a coroutine: a read that another's failure ended
+        if code is None or "orbax" not in code.co_filename:
+            complain(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def claim(workdir: Path, config: ConfigDict, corpus: Corpus, length: int, write: bool = True) -> None:
