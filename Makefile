@@ -8,6 +8,9 @@ PIP := -m pip --disable-pip-version-check --no-input install -qq --no-compile
 DEMO := runs/demo
 WORKERS ?= 2
 
+# Compiled modules are kept even where the environment says not to: without them every program starts 4 s later.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Huge pages for large arrays, where there are any (glibc): a training step on CPU takes a fifth less time.
 demo bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 

@@ -54,14 +54,14 @@ def quiet_orbax() -> None:
     """Orbax also logs what it raises, in hundreds of lines, from threads of its own; the program says it in one."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    complain = sys.unraisablehook
+    sys.unraisablehook = _unraisable
 
-    def hook(unraisable):
-        code = getattr(unraisable.object, "cr_code", None)  # of a coroutine: a read that another's failure ended
-        if code is None or "orbax" not in code.co_filename:
-            complain(unraisable)
 
-    sys.unraisablehook = hook
+def _unraisable(unraisable) -> None:
+    """Reads of orbax that another read's failure ended complain as they are collected: of those nothing is said."""
+    code = getattr(unraisable.object, "cr_code", None)  # of a coroutine
+    if code is None or "orbax" not in code.co_filename:
+        sys.__unraisablehook__(unraisable)
 
 
 def claim(workdir: Path, config: ConfigDict, corpus: Corpus, length: int, write: bool = True) -> None:

@@ -1,16 +1,12 @@
 """Checkpoints: asynchronous, atomic, verified, with a fall-back to the one before. The only user of orbax."""
 
-import contextlib
 import errno
-import gc
 import hashlib
 import json
-import logging
 import os
 import pathlib
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -47,19 +43,6 @@ def fingerprint(tree: Any) -> jax.Array:
         return (words * (places | 1)).sum(dtype=jnp.uint32)  # odd factors, so that no change of one word is lost
 
     return jnp.stack([bits(leaf) for leaf in jax.tree.leaves(tree)])
-
-
-@contextlib.contextmanager
-def _quiet_leftovers() -> Iterator[None]:
-    """orbax reads many arrays at once; when one fails, it leaves the others behind, and they complain as they go."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    tasks = logging.getLogger("asyncio")
-    disabled, tasks.disabled = tasks.disabled, True
-    try:
-        yield
-    finally:
-        gc.collect()
-        sys.unraisablehook, tasks.disabled = hook, disabled
 
 
 class Checkpoints:
@@ -135,14 +118,13 @@ class Checkpoints:
     def _read(self, step: int, abstract: Any) -> Restored | str:
         """The checkpoint of a step, or what is wrong with it. All processes agree on whether it is good."""
         wrong = ""
-        with _quiet_leftovers():
-            try:
-                args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-                found = self._reader.restore(self.directory / str(step), args=args)
-                if found.meta["sha256"] != _sha256(found.meta):
-                    wrong = "its position and times do not match their checksum"
-            except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-                wrong = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        try:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
+            found = self._reader.restore(self.directory / str(step), args=args)
+            if found.meta["sha256"] != _sha256(found.meta):
+                wrong = "its position and times do not match their checksum"
+        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+            wrong = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if not multihost_utils.process_allgather(np.array(not wrong)).all():
             return wrong or "another process cannot read it"
         if found.meta["fingerprint"] != fingerprint(found.state).tolist():

@@ -109,12 +109,15 @@ def test_a_text_is_scored_in_parts_of_any_length(chunk):
     np.testing.assert_allclose(*[[e.standard_error for e in x] for x in (estimates, same_blocks)], rtol=1e-9)
 
 
-def test_one_token_has_no_error_bar_and_long_training_texts_are_cut():
-    x = np.arange(200) % 5
+def test_one_token_has_no_error_bar_and_long_texts_are_cut():
+    x = np.random.default_rng(5).integers(0, 5, 200)
     estimates = ngrams.baselines(x, x[:1], 5, max_train=100)
     assert all(math.isnan(e.standard_error) and "first 100 training tokens" in e.estimator for e in estimates)
     longer, cut = ngrams.baselines(x, x, 5, max_train=100)[1], ngrams.baselines(x[:100], x, 5)[1]
     assert longer.mean == pytest.approx(cut.mean, rel=1e-12)
+    longer, cut = ngrams.baselines(x, x, 5, max_held_out=100)[1], ngrams.baselines(x, x[:100], 5)[1]
+    assert (longer.mean, longer.standard_error) == (cut.mean, cut.standard_error)
+    assert "first 100 held-out tokens" in longer.estimator and "first" not in cut.estimator
 
 
 def test_large_vocabularies_and_texts():

@@ -1,15 +1,17 @@
 """train, evaluate and sample from the command line: what they leave behind, and what they say when it is wrong."""
 
+import dataclasses
 import json
 import math
 import shutil
-import socket
 from pathlib import Path
 
+import ports
 import programs
 import pytest
 
-from experiments import cli, evaluate, plan, runs, sample, train
+from experiments import build, cli, evaluate, plan, runs, sample, train
+from mdmjax import data
 from mdmjax.training import checkpoints
 
 CONFIGS = sorted(p for p in Path("experiments/configs").resolve().glob("*.py") if p.stem not in ("__init__", "base"))
@@ -222,11 +224,9 @@ def test_every_layout_trains_the_same_model(run, place, trained, layout):
 
 def test_two_processes_train_the_same_model_and_one_reports(place, trained):
     """As a cluster starts them: jax.distributed finds what it needs in the environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
     job = dict(SLURM_JOB_ID="1", SLURM_STEP_NODELIST="localhost", SLURM_NTASKS="2", SLURM_LOCALID="0")
-    job |= dict(JAX_COORDINATOR_ADDRESS=address, JAX_NUM_CPU_DEVICES="2", JAX_DEFAULT_MATMUL_PRECISION="highest")
+    job |= dict(JAX_COORDINATOR_ADDRESS=f"127.0.0.1:{ports.free_port()}")
+    job |= dict(JAX_NUM_CPU_DEVICES="2", JAX_DEFAULT_MATMUL_PRECISION="highest")
     flags = arguments(place, "two", distributed=True, mesh__fsdp=4)
     logs = [place / f"two-{rank}" for rank in range(2)]
     children = [programs.start("train", flags, log, SLURM_PROCID=str(rank), **job) for rank, log in enumerate(logs)]
@@ -329,6 +329,14 @@ def test_a_file_that_will_not_do(run, place, trained, name, words):
 def test_a_config_that_will_not_do(run, place, changes, words):
     assert_refused(run(train, *arguments(place, "refused", **changes)), *words)
     assert not (place / "refused" / "config.json").exists()
+
+
+def test_data_with_only_a_training_split(run, place, monkeypatch):
+    corpus = data.text_files(place / "text.txt", cache_dir=place / "cache")
+    only = dataclasses.replace(corpus, splits={"train": corpus.splits["train"]})
+    monkeypatch.setattr(build, "corpus", lambda config: only)
+    result = run(train, *arguments(place, "refused"))
+    assert_refused(result, "only a training split", "--config.data.splits.validation='train[99%:]'")
 
 
 @pytest.mark.parametrize(

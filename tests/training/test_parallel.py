@@ -4,12 +4,12 @@ import dataclasses
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import ports
 import pytest
 import toys
 from jax.sharding import NamedSharding
@@ -140,9 +140,7 @@ def test_the_processes_of_a_stream_share_its_batches():
 
 
 def test_two_processes_of_two_devices_change_nothing(one_device, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(ports.free_port())
     paths = os.pathsep.join([str(HERE), str(HERE.parent.parent)])
     environment = os.environ | {"PYTHONPATH": paths}
     commands = [[sys.executable, str(HERE / "two_processes.py"), str(rank), port, str(tmp_path)] for rank in range(2)]
