@@ -13,5 +13,5 @@ def get_config(name: str = ""):
     config = base()
     config.data.length = 64
     config.network.update(width=128, depth=4, heads=4, qk_norm=True)
-    config.train.update(steps=3500, batch=16, learning_rate=6e-3, warmup=100, evaluate_every=500, checkpoint_every=500)
+    config.train.update(steps=3000, batch=16, learning_rate=6e-3, warmup=100, evaluate_every=500, checkpoint_every=500)
     return variant(config, name, **QUICK)
