@@ -13,7 +13,7 @@ import numpy as np
 import programs
 import pytest
 
-from experiments import runs
+from experiments import runs, train
 from mdmjax import training
 
 
@@ -27,6 +27,17 @@ def place(tmp_path_factory):
 
 def arguments(place: Path, workdir: Path, **changes) -> list[str]:
     return programs.train_flags(place / "text.txt", workdir, place / "cache", **changes)
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """`run(flags) -> (exit code, standard error)` of `train` in this process, where starting another proves nothing."""
+
+    def call(flags):
+        capfd.readouterr()
+        return programs.run_here(train.main, flags, monkeypatch), capfd.readouterr().err
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -146,21 +157,21 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(place, un
     assert outcome(half) == outcome(unbroken)
 
 
-def test_without_an_intact_checkpoint_it_stops_each_time(place, half):
+def test_without_an_intact_checkpoint_it_stops_each_time(run, place, half):
     for file in (half / "checkpoints").rglob("*"):
         if file.is_file() and "state" in file.parts:
             file.write_bytes(b"")
     before = sorted((half / "checkpoints").iterdir())
     for _ in range(2):
-        code, errors = programs.run("train", arguments(place, half), half.parent / "log")
+        code, errors = run(arguments(place, half))
         last = errors.splitlines()[-1]
         assert code == 1 and "Traceback" not in errors
         assert last.startswith("error: no checkpoint under") and "start again in another workdir" in last
     assert sorted((half / "checkpoints").iterdir()) == before
 
 
-def test_a_workdir_with_another_config_or_other_data_is_refused(place, unbroken, tmp_path):
-    code, errors = programs.run("train", arguments(place, unbroken, train__learning_rate=0.5), tmp_path / "log")
+def test_a_workdir_with_another_config_or_other_data_is_refused(run, place, unbroken, tmp_path):
+    code, errors = run(arguments(place, unbroken, train__learning_rate=0.5))
     assert code == 2 and len(errors.splitlines()) == 1
     assert "train.learning_rate: workdir has 0.001, now 0.5" in errors and "give another --workdir" in errors
 
@@ -168,7 +179,7 @@ def test_a_workdir_with_another_config_or_other_data_is_refused(place, unbroken,
     kept = text.read_text()
     try:
         text.write_text(kept[::-1])
-        code, errors = programs.run("train", arguments(place, workdir), tmp_path / "log")
+        code, errors = run(arguments(place, workdir))
     finally:
         text.write_text(kept)
     assert code == 2 and len(errors.splitlines()) == 1
@@ -203,9 +214,9 @@ def test_a_full_disk_is_said_in_one_line(place, small_disk, tmp_path):
     assert errors.startswith("error: no space left for") and "on another disk" in errors
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(place, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(run, place, tmp_path):
     changes = dict(train__learning_rate=1e30, train__clip=1e30, train__checkpoint_every=1, train__evaluate_every=12)
-    code, errors = programs.run("train", arguments(place, tmp_path / "run", **changes), tmp_path / "log")
+    code, errors = run(arguments(place, tmp_path / "run", **changes))
     last = errors.splitlines()[-1]
     assert code == 1 and "Traceback" not in errors
     found = re.match(r"error: the (loss|gradient norm) of step (\d+) is \S+ \(examples (\d+)\.\.(\d+)\)", last)

@@ -249,7 +249,7 @@ def test_a_quick_variant_needs_nothing(tmp_path):
     """As a user runs it: the config of a pod, of a text that is not there, on this machine."""
     places = [f"--workdir={tmp_path}", f"--config.data.cache_dir={tmp_path}"]
     flags = ["--config=experiments/configs/owt_small.py:quick", *places]
-    code, errors = programs.run("train", flags, tmp_path / "log", XLA_FLAGS="")
+    code, errors = programs.run("train", flags, tmp_path / "log")
     assert code == 0 and "step 40/40" in errors, errors
     assert read(tmp_path)["facts"]["data"]["name"] == "python_docs"
 
