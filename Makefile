@@ -11,7 +11,7 @@ WORKERS ?= 2
 # Compiled modules are kept even where the environment says not to: without them every program starts 4 s later.
 export PYTHONDONTWRITEBYTECODE :=
 
-# Huge pages for large arrays, where there are any (glibc): a training step on CPU takes a fifth less time.
+# Huge pages for large arrays, where there are any (glibc): training on a CPU is faster with them.
 demo bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 # The first of these that is Python >= 3.11.

@@ -11,7 +11,7 @@ what is computed anew in the backward pass, and attention's own products, are no
 convention, 6 x all parameters x all tokens (`..._by_convention`). At V = 35 they agree within 1 %; at V = 50,257, where
 two thirds of the parameters are embedding and readout, the convention counts work that nobody does.
 
-On Linux with a CPU, setting GLIBC_TUNABLES=glibc.malloc.hugetlb=1 before the start makes a step about 1.2 times faster;
+On Linux with a CPU, GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment (huge pages for large arrays) matters;
 `environment.variables` tells whether it was set.
 """
 

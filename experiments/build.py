@@ -18,10 +18,14 @@ from mdmjax.data import Corpus, Vocabulary
 SCHEDULES = dict(
     linear=process.Linear,
     cosine=process.Cosine,
+    sine=process.Sine,
     sine_squared=process.SineSquared,
+    beta=process.beta,
+    kumaraswamy=process.Kumaraswamy,
     polynomial=process.Polynomial,
     geometric=process.Geometric,
     tabulated=lambda *hidden: process.Tabulated(hidden),
+    budget=lambda *counts: process.OnGrid.budget(counts),
 )
 SPREADS = dict(iid=process.iid, stratified=process.stratified, systematic=process.systematic)
 PLANNERS = dict(
@@ -59,6 +63,9 @@ def key(seed: int, use: int) -> Key[Array, ""]:
 def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str | dict | None = None) -> Corpus:
     """The data of a config. `vocabulary` is that of a trained model; `path` replaces the config's own text or table."""
     c = config.data
+    if c.source in ("text", "table") and not (path or c.path):
+        what = "text file, or of a folder of them" if c.source == "text" else "CSV file"
+        raise ValueError(f"data.path is empty, and data.source={c.source!r} needs the path of a {what}")
     if vocabulary is None and c.source != "table":
         if c.vocabulary == "bytes":
             vocabulary = data.Bytes()
@@ -145,6 +152,8 @@ class Experiment:
     @functools.cached_property
     def model(self) -> networks.Model:
         c = self.config.network
+        if self.autoregressive and c.time:
+            raise ValueError("network.time=True: an autoregressive model has no time; use network.time=False")
         mesh = getattr(self.layout, "mesh", None)
         attention = dict(xla=networks.xla, cudnn=networks.cudnn, splash=networks.Splash(mesh))
         dtype = choose(c.dtype, "network.dtype", dict(float32=jnp.float32, bfloat16=jnp.bfloat16))
@@ -264,7 +273,18 @@ class Experiment:
             name = "left_to_right" if self.autoregressive else "first_hitting"
         if self.autoregressive and name != "left_to_right":
             raise ValueError(f"sample.planner={name!r}: an autoregressive model samples with left_to_right only")
-        return choose(name, "sample.planner", PLANNERS)(schedule(c, "sample"), c.steps)
+        if c.schedule_args and not c.schedule:
+            raise ValueError(f"sample.schedule_args={tuple(c.schedule_args)} without sample.schedule: give that too")
+        law, given = schedule(self.config.law, "law"), schedule(c, "sample") if c.schedule else None
+        if self.config.network.time and given not in (None, law):
+            raise ValueError(
+                f"sample.schedule={c.schedule!r}: this model is told the time, and knows that of law.schedule="
+                f"{self.config.law.schedule!r} only: leave sample.schedule empty"
+            )
+        planner = choose(name, "sample.planner", PLANNERS)(given or law, c.steps)
+        if isinstance(planner, sampling.Confidence) and self.config.network.dtype == "bfloat16":
+            planner = dataclasses.replace(planner, tie=2.0**-5)  # above the rounding of its probabilities
+        return planner
 
     def sampler(self, c: ConfigDict, trace: bool = False) -> Callable:
         """`run(params, tokens, key)`, compiled once, from a `sample` group of fields."""

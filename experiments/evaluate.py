@@ -27,7 +27,8 @@ def main(config, workdir):
     split = "text" if config.path else config.split
     if split not in corpus.splits:
         raise ValueError(f"split={split!r}: the data's splits are {', '.join(corpus.splits)}")
-    rows = build.spaced(build.rows_of(corpus.splits[split], experiment.length, split), config.rows)
+    everything = build.rows_of(corpus.splits[split], experiment.length, split)
+    rows = build.spaced(everything, config.rows)
     shards = experiment.layout.shards
     if config.batch < 1 or config.batch % shards:
         raise ValueError(f"batch={config.batch}: must be a multiple of {shards}, the number of devices")
@@ -37,6 +38,11 @@ def main(config, workdir):
     with cli.progress(len(rows[0]), unit="row") as bar:
         bound = evaluate(trained.params, rows, bar.update)
     compare = config.baselines and own is not None and own.splits["train"].ndim == 1
+    metrics = results.likelihood(corpus, split, bound)
+    baselines = results.baselines(own.splits["train"], corpus, split) if compare else {}
+    if len(rows[0]) < len(everything[0]):  # the n-grams read on, from row to row
+        metrics = results.noted(metrics, f"{len(rows[0]):,} of {len(everything[0]):,} rows")
+        baselines = results.noted(baselines, "all rows")
     facts = {
         "checkpoint": f"{config.checkpoint}, step {trained.step}",
         "rows": bound.rows,
@@ -51,8 +57,8 @@ def main(config, workdir):
         config=cli.to_dict(config),
         seed=config.seed,
         wall_seconds=time.monotonic() - began,
-        metrics=results.likelihood(corpus, split, bound),
-        baselines=results.baselines(own.splits["train"], corpus, split) if compare else {},
+        metrics=metrics,
+        baselines=baselines,
         facts=facts,
     )
     page = write_report(workdir, report)

@@ -1,5 +1,6 @@
 """From what was measured and drawn to what a report shows: units, baselines, curves, texts."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 
@@ -28,6 +29,12 @@ def baselines(train: np.ndarray, corpus: Corpus, split: str, prefix: str = "") -
     orders = ngrams.baselines(train, corpus.splits[split], corpus.vocabulary.size)
     unit = headline_unit(corpus, split)
     return {f"{prefix}order-{order} n-gram": estimate.scaled(*unit) for order, estimate in enumerate(orders)}
+
+
+def noted(estimates: Mapping[str, Estimate], note: str) -> dict[str, Estimate]:
+    """The estimates, their estimators' names followed by a note."""
+    add = lambda estimate: dataclasses.replace(estimate, estimator=f"{estimate.estimator}, {note}")
+    return {name: add(estimate) for name, estimate in estimates.items()}
 
 
 def curves(rows: Iterable[Mapping[str, float]], corpus: Corpus, monitor: str) -> dict[str, Curve]:

@@ -45,6 +45,11 @@ def ratio(value: float) -> str:
     return f"{value:.2f}"
 
 
+def four(value: float) -> str:
+    """Four decimals."""
+    return f"{value:.4f}"
+
+
 def probability(value: float) -> str:
     """Two significant digits."""
     return f"{value:.2g}"
@@ -55,18 +60,45 @@ def giga(value: float) -> str:
     return f"{value / 1e9:.0f} G"
 
 
+def commit(environment: dict) -> str:
+    """The first digits of a commit, and whether the code had been changed since."""
+    known = environment.get("commit")
+    return "–" if known is None else f"{known[:8]}{' and changes' if environment.get('dirty') else ''}"
+
+
 class Column(NamedTuple):
-    """A header, the path of keys into the JSON, and how to show what is there."""
+    """A header, the path of keys into the JSON, and how to show what is there. `ROW` begins a path inside the row."""
 
     header: str
     path: tuple[str, ...]
     show: Callable[[Any], str] = str
 
 
+ROW = "."  # a list entry, or a dict entry with its key as `name`
+
+
+class Table(NamedTuple):
+    """Files below results/, columns, and where in a file the rows are; a file is one row if nowhere."""
+
+    files: str
+    columns: list[Column]
+    rows: tuple[str, ...] = ()
+
+    def trees(self, file: Path) -> list[dict]:
+        """What the paths of the columns lead into, for each row of a file."""
+        tree = json.loads(file.read_text())
+        if not self.rows:
+            return [tree]
+        rows = lookup(tree, self.rows)
+        if isinstance(rows, dict):
+            rows = [{"name": name, **row} for name, row in rows.items()]
+        return [{**tree, ROW: row} for row in rows]
+
+
 MACHINE = Column("machine", ("environment", "machine", "cpu"))
 CORES = Column("cores", ("environment", "machine", "cores"))
 DEVICE = Column("device", ("environment", "devices", "kind"))
-COMMIT = Column("commit", ("environment", "commit"), lambda value: str(value)[:8])
+COMMIT = Column("commit", ("environment",), commit)
 
 
 def of_run(run: str, *path: str) -> tuple[str, ...]:
@@ -79,9 +111,8 @@ def apart(sampler: str, steps: int) -> Column:
     return Column(f"{sampler}, T = {steps}", ("total_variation", sampler, str(steps)), probability)
 
 
-# name: (glob below results/, columns)
 TABLES = {
-    "training": (
+    "training": Table(
         "training/*/report.json",
         [
             Column("model", ("title",)),
@@ -93,10 +124,11 @@ TABLES = {
             Column("order-4 n-gram", ("baselines", "validation order-4 n-gram"), estimate),
             Column("wall time", ("wall_seconds",), duration),
             MACHINE,
+            Column("Python", ("environment", "python")),
             COMMIT,
         ],
     ),
-    "train_step": (
+    "train_step": Table(
         "benchmarks/train_step*.json",
         [
             Column("V", ("config", "vocab")),
@@ -106,6 +138,7 @@ TABLES = {
             Column("model FLOP/s", ("model_flops_per_second",), giga),
             Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
             Column("fraction", ("fraction_of_matmul",), ratio),
+            Column("its quartiles", ("fraction_quartiles",), lambda pair: " to ".join(map(ratio, pair))),
             Column("of 6 N tokens", ("fraction_of_matmul_by_convention",), ratio),
             Column("temporaries", ("memory_bytes", "temporaries"), mebibytes),
             Column("one [B, L, V]", ("logits_bytes",), mebibytes),
@@ -114,11 +147,11 @@ TABLES = {
             *(DEVICE, MACHINE, CORES, COMMIT),
         ],
     ),
-    "sample_step": (
+    "sample_step": Table(
         "benchmarks/sample_step*.json",
         [
             Column("V", ("config", "vocab")),
-            Column("forward pass", ("forward", "seconds"), milliseconds),
+            Column("forward pass", ("forward", "step_seconds"), milliseconds),
             Column("its fraction", ("forward", "fraction_of_matmul"), ratio),
             Column("ancestral step, all logits", of_run("ancestral, full", "step_seconds"), milliseconds),
             Column("tokens written/s", of_run("ancestral, full", "tokens_per_second"), count),
@@ -130,7 +163,7 @@ TABLES = {
             *(DEVICE, MACHINE, CORES, COMMIT),
         ],
     ),
-    "sampler_laws": (
+    "sampler_laws": Table(
         "benchmarks/sampler_laws*.json",
         [
             Column("V", ("config", "vocab")),
@@ -140,6 +173,58 @@ TABLES = {
             *(apart("confidence", steps) for steps in (2, 3)),
             COMMIT,
         ],
+    ),
+    "schedule_toys": Table(
+        "schedules/toy/report.json",
+        [
+            Column("target", (ROW, "target")),
+            Column("sampler", (ROW, "sampler")),
+            Column("T", (ROW, "T")),
+            Column("schedule", (ROW, "schedule")),
+            Column("total variation", (ROW, "tv"), four),
+            Column("KL, nats", (ROW, "kl"), four),
+        ],
+        ("facts", "comparison"),
+    ),
+    "schedule_search": Table(
+        "schedules/search-*/report.json",
+        [
+            Column("search", ("title",)),
+            Column("sampler", (ROW, "sampler")),
+            Column("T", (ROW, "T")),
+            Column("schedule", (ROW, "schedule")),
+            Column("on other rows", (ROW, "value")),
+            Column("unit", (ROW, "unit")),
+            Column("best is better by", (ROW, "best is better by")),
+            Column("in standard errors", (ROW, "standard errors")),
+            Column("wall time", ("wall_seconds",), duration),
+            Column("seed", ("seed",)),
+            COMMIT,
+        ],
+        ("facts", "comparison"),
+    ),
+    "schedule_sweep": Table(
+        "benchmarks/schedule_sweep.json",
+        [
+            Column("schedules", ("schedules",)),
+            Column("steps", ("config", "steps")),
+            Column("samples of each", ("config", "samples")),
+            Column("compilations", ("compilations",)),
+            Column("seconds in all", ("seconds",), ratio),
+            Column("of which compilation", ("compile_seconds",), ratio),
+            *(MACHINE, CORES, COMMIT),
+        ],
+    ),
+    "order_gradients": Table(
+        "benchmarks/order_gradients.json",
+        [
+            Column("estimator, K = 2", (ROW, "name")),
+            Column("deviation in log w", (ROW, "deviation"), lambda values: ", ".join(map(ratio, values))),
+            Column("root mean square", (ROW, "root mean square"), ratio),
+            Column("denoiser calls", (ROW, "calls")),
+            Column("times square root of calls", (ROW, "per call"), ratio),
+        ],
+        ("estimators",),
     ),
 }
 
@@ -153,13 +238,13 @@ def lookup(tree: Any, path: tuple[str, ...]) -> Any:
 
 def render(name: str, results: Path = RESULTS) -> str:
     """The table in Markdown. ValueError where it has no results."""
-    pattern, columns = TABLES[name]
-    files = sorted(results.glob(pattern))
+    table = TABLES[name]
+    files = sorted(results.glob(table.files))
     if not files:
-        raise ValueError(f"table {name}: nothing matches {results / pattern}; keep the report of a run there")
+        raise ValueError(f"table {name}: nothing matches {results / table.files}; keep the report of a run there")
+    columns = table.columns
     lines = ["| " + " | ".join(c.header for c in columns) + " |", "|" + " --- |" * len(columns)]
-    for file in files:
-        tree = json.loads(file.read_text())
+    for tree in (tree for file in files for tree in table.trees(file)):
         values = [(c, lookup(tree, c.path)) for c in columns]
         lines.append("| " + " | ".join("–" if v is None else c.show(v).replace("|", "\\|") for c, v in values) + " |")
     return "\n".join(lines)

@@ -3,9 +3,10 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
-from benchmarks import sample_step, sampler_laws, train_step
+from benchmarks import order_gradients, sample_step, sampler_laws, schedule_sweep, train_step
 from benchmarks.common import forward_matmuls, matmul, write
 from experiments import tables
 from mdmjax.networks import TransformerConfig, forward_flops, parameter_count, transformer
@@ -15,6 +16,8 @@ BENCHMARKS = {
     "train_step": (train_step, [*SIZES, "--batch", "8", "--head", "packed"]),
     "sample_step": (sample_step, [*SIZES, "--batch", "2", "--steps", "4", "--capacity", "3"]),
     "sampler_laws": (sampler_laws, []),
+    "schedule_sweep": (schedule_sweep, "--grid 2 --steps 3 --samples 16".split()),
+    "order_gradients": (order_gradients, []),
 }
 
 
@@ -24,15 +27,16 @@ def test_a_benchmark_writes_every_number_that_its_table_shows(name, tmp_path):
     path = tmp_path / "benchmarks" / f"{name}.json"
     write(benchmark.measure(benchmark.arguments(argv)), str(path))
     tree = json.loads(path.read_text())
-    _, columns = tables.TABLES[name]
-    missing = [c.header for c in columns if tables.lookup(tree, c.path) is None]
+    table = tables.TABLES[name]
+    missing = [c.header for row in table.trees(path) for c in table.columns if tables.lookup(row, c.path) is None]
     assert set(missing) <= {tables.COMMIT.header}  # a copy of the library outside a checkout has none
-    assert tables.render(name, tmp_path).count("\n") == 2
+    assert tables.render(name, tmp_path).count("\n") == 1 + len(table.trees(path))
     CHECKS[name](tree)
 
 
 def check_training(tree):
-    assert 0 < tree["fraction_of_matmul"] < tree["fraction_of_matmul_by_convention"]
+    assert 0 < tree["fraction_quartiles"][0] <= tree["fraction_of_matmul"] <= tree["fraction_quartiles"][1]
+    assert tree["fraction_of_matmul"] < tree["fraction_of_matmul_by_convention"]
     assert tree["memory_bytes"]["peak"] == tree["memory_bytes"]["held"] + tree["memory_bytes"]["temporaries"]
     assert tree["peak_bytes"]["bytes"] > tree["memory_bytes"]["peak"]
 
@@ -56,7 +60,30 @@ def check_laws(tree):
     assert apart["confidence"]["1"] == pytest.approx(ancestral[0]) and apart["confidence"]["64"] > 0.01
 
 
-CHECKS = {"train_step": check_training, "sample_step": check_sampling, "sampler_laws": check_laws}
+def check_sweep(tree):
+    assert tree["schedules"] == 4 and tree["compilations"] == 1
+    assert tree["compile_seconds"] + tree["sweep_seconds"] < tree["seconds"]
+
+
+def check_gradients(tree):
+    """All estimators have the same mean but for what is cut off; reference deviations at t_min = 1e-3 and K = 2."""
+    found = tree["estimators"]
+    for name, exact in (("order, one step", 1e-6), ("order, every step", 1e-6), ("time, weights raised", 1e-4)):
+        assert found[name]["mean"] == pytest.approx([0.522963, -0.443903, -0.079060], abs=exact)
+        assert found[name]["mean"] == pytest.approx(found[f"{name}, no baseline"]["mean"], abs=1e-9)
+    for name in ("order, one step", "order, every step"):
+        times = np.divide(found["time, as published"]["deviation"], found[name]["deviation"])
+        assert (times > 2).all()
+    assert found["order, one step"]["per call"] < found["order, every step"]["per call"]
+
+
+CHECKS = {
+    "train_step": check_training,
+    "sample_step": check_sampling,
+    "sampler_laws": check_laws,
+    "schedule_sweep": check_sweep,
+    "order_gradients": check_gradients,
+}
 
 
 @pytest.mark.parametrize("tied", [False, True])

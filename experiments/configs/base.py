@@ -42,9 +42,11 @@ def base() -> ConfigDict:
             law=dict(
                 name="exact_count",  # exact_count | continuous | discrete
                 spread="systematic",  # over the batch: iid | stratified | systematic
-                schedule="linear",  # linear | cosine | sine_squared | polynomial | geometric | tabulated
-                schedule_args=(),  # polynomial: (power,); geometric: (sigma_min, sigma_max); tabulated: 1 - alpha at
-                # equally spaced times, such as (0.0, 0.2, 1.0); empty: the defaults
+                schedule="linear",  # linear | cosine | sine | sine_squared | beta | kumaraswamy | polynomial
+                # | geometric | tabulated | budget
+                schedule_args=(),  # beta, kumaraswamy: (a, b); polynomial: (power,); geometric: (sigma_min, sigma_max);
+                # tabulated: 1 - alpha at equally spaced times, such as (0.0, 0.2, 1.0); budget, for sampling: tokens at
+                # each step, such as (1, 3, 4); empty: the defaults
                 steps=1000,  # T, of discrete
                 t_min=0.0,  # the smallest t, of continuous
             ),
@@ -87,7 +89,7 @@ def sampling(rows: int) -> dict:
     return dict(
         rows=rows,
         planner="auto",  # first_hitting | ancestral | confidence | random_count | left_to_right; auto: exact and fast
-        schedule="linear",  # as of the law, with its arguments
+        schedule="",  # as of the law, with its arguments; empty: the law's own
         schedule_args=(),
         steps=64,  # T, of ancestral, confidence and random_count
         capacity=0,  # positions of a row whose logits are made at a call, all where more may change, which costs time
@@ -95,6 +97,37 @@ def sampling(rows: int) -> dict:
         temperature=1.0,
         top_p=1.0,
         prompt="",  # text that every sample starts with
+    )
+
+
+def search() -> ConfigDict:
+    """The fields of a schedule search."""
+    tenths = tuple(round(0.1 * i, 1) for i in range(1, 11))
+    return ConfigDict(
+        dict(
+            seed=0,
+            target="toys",  # toys (by enumeration) | chain | checkpoint
+            planners=("ancestral",),  # ancestral | random_count | confidence; each is searched by itself
+            steps=(3,),  # T; each is searched by itself
+            metric="tv",  # toys: tv | kl; checkpoint: infill | ngram
+            family="beta",  # beta | kumaraswamy
+            grid=dict(a=tenths, b=tenths),
+            rungs=(64, 256, 1024),  # rows that schedules are measured on: all of them, the best, the best of those
+            keep=0.25,  # the share that goes on to the next rung
+            held_out=1024,  # rows of the comparison
+            batch=64,
+            temperature=1.0,
+            top_p=1.0,
+            chain=dict(vocab=8, length=32, noise=0.1),  # x to x + 1 but for `noise`
+            checkpoint=dict(
+                run="runs/demo",  # the workdir of a `train` run
+                which="last",
+                split="validation",  # rows of the search
+                held_out="test",  # rows of the comparison
+                hidden=0.75,  # share of a row that is hidden, for infill
+                curve_rows=64,  # rows that the information curve is measured on
+            ),
+        )
     )
 
 

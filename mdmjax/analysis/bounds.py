@@ -1,4 +1,4 @@
-"""The bounds, exactly, by enumerating all 2^L masks: the twins that hold the estimators to account. Needs L <= 10."""
+"""The bounds, exactly, by enumerating all 2^L masks: the twins that hold the estimators to account. Needs L <= 16."""
 
 import math
 
@@ -9,11 +9,11 @@ from jaxtyping import Array, Float, Int
 
 from mdmjax.base import Denoiser, Schedule
 
-MAX_LENGTH = 10
+MAX_LENGTH = 16
 
 
 def all_masks(length: int) -> np.ndarray:
-    """All masks of a length as rows of bool [2^L, L], position 0 the most significant. ValueError for L > 10."""
+    """All masks of a length as rows of bool [2^L, L], position 0 the most significant. ValueError for L > 16."""
     if length > MAX_LENGTH:
         raise ValueError(f"length {length}: enumeration of masks is for lengths up to {MAX_LENGTH}")
     return (np.arange(2**length)[:, None] >> np.arange(length)[::-1]) & 1 == 1

@@ -1,17 +1,27 @@
 """What training minimises."""
 
 from mdmjax.objectives.bounds import Terms, autoregressive, negative_elbo
+from mdmjax.objectives.learned_orders import OrderDraws, OrderSpace, TimeSpace, learned_order_bound, surrogate
 from mdmjax.objectives.readout import Packed, dense, independent_share, systematic_share
 from mdmjax.objectives.training import Autoregressive, MaskedDiffusion
+from mdmjax.objectives.value_rates import tilted, value_rate_bound, value_rate_loss
 
 __all__ = [
     "Autoregressive",
     "MaskedDiffusion",
+    "OrderDraws",
+    "OrderSpace",
     "Packed",
     "Terms",
+    "TimeSpace",
     "autoregressive",
     "dense",
     "independent_share",
+    "learned_order_bound",
     "negative_elbo",
+    "surrogate",
     "systematic_share",
+    "tilted",
+    "value_rate_bound",
+    "value_rate_loss",
 ]

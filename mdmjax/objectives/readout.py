@@ -65,6 +65,10 @@ class Packed:
     groups: int = 1
     chunk: int = 512
 
+    def __post_init__(self):
+        if self.chunk < 1 or self.groups < 1:
+            raise ValueError(f"Packed(groups={self.groups}, chunk={self.chunk}): both must be >= 1")
+
     def __call__(
         self,
         denoiser: SplitDenoiser,

@@ -1,5 +1,6 @@
-"""The forward process: schedules, and the draws of rates and masks."""
+"""The forward process: schedules and the orders they induce, and the draws of rates and masks."""
 
+from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, beta, mirrored
 from mdmjax.process.draws import (
     Continuous,
     Discrete,
@@ -11,21 +12,36 @@ from mdmjax.process.draws import (
     systematic,
     use_key,
 )
-from mdmjax.process.schedules import Cosine, Geometric, Linear, Polynomial, SineSquared, Tabulated
+from mdmjax.process.multivariate import PositionPowers, ValuePowers
+from mdmjax.process.orders import PlackettLuce, centred, check_order, fixed_order
+from mdmjax.process.schedules import Cosine, Geometric, Linear, OnGrid, Polynomial, Sine, SineSquared, Tabulated
 
 __all__ = [
+    "BetaCDF",
     "Continuous",
     "Cosine",
     "Discrete",
+    "EnergyOptimal",
     "ExactCount",
     "Geometric",
+    "Kumaraswamy",
     "Linear",
+    "OnGrid",
+    "PlackettLuce",
     "Polynomial",
+    "PositionPowers",
+    "Sine",
     "SineSquared",
     "Tabulated",
+    "ValuePowers",
+    "beta",
+    "centred",
+    "check_order",
     "example_keys",
+    "fixed_order",
     "hazard",
     "iid",
+    "mirrored",
     "stratified",
     "systematic",
     "use_key",

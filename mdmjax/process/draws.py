@@ -166,7 +166,7 @@ class Discrete:
         return Draws(ids, t, masks, weights, spread.groups, "discrete")
 
 
-def hazard(schedule: Schedule, t: Float[Array, "*n"], s: Float[Array, "*n"]) -> Float[Array, "*n"]:
+def hazard(schedule: Schedule, t: Float[Array, "*s"], s: Float[Array, "*s"]) -> Float[Array, "*r"]:
     """P(visible at s | masked at t) = (alpha(s) - alpha(t)) / (1 - alpha(t)) for s < t.
 
     A difference of neighbouring values: its relative error is about eps / (t - s), in float32 1e-7 T over T steps. The

@@ -3,14 +3,20 @@
 alpha and one_minus_alpha are two formulas, not one and its complement, so both keep their relative precision where they
 vanish: mask rates, weights and the inverse are made of them. The continuous-time bound is the same number for all of
 them: weight(t) dt = d log(1 - alpha) (MDLM, arXiv 2406.07524, section 3.5; MD4, arXiv 2406.04329, section 4).
+
+Where a schedule has `mirrored`, that is the one whose alpha(t) is this one's 1 - alpha(1 - t) (`process.mirrored`).
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from mdmjax.base import Schedule
 
 _HALF_PI = math.pi / 2
 
@@ -21,6 +27,7 @@ def _hidden(alpha: Times, one_minus_alpha: Times | None) -> Times:
     return 1 - alpha if one_minus_alpha is None else one_minus_alpha
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Linear:
     """alpha = 1 - t, weight = 1 / t. MDLM's log-linear noise sigma(t) = -log(1 - t) is this schedule."""
@@ -37,7 +44,11 @@ class Linear:
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
         return _hidden(alpha, one_minus_alpha)
 
+    def mirrored(self) -> "Linear":
+        return self
 
+
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Cosine:
     """alpha = 1 - sin(pi t / 2), the "cosine" of MaskGIT (arXiv 2202.04200) and MD4 (arXiv 2406.04329).
@@ -59,7 +70,37 @@ class Cosine:
         near_mask = 1 - 2 * jnp.arcsin(jnp.sqrt(jnp.clip(alpha, 0, 1) / 2)) / _HALF_PI
         return jnp.where(alpha > 0.5, near_data, near_mask)
 
+    def mirrored(self) -> "Sine":
+        return Sine()
 
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Sine:
+    """alpha = sin(pi (1 - t) / 2), the "sine" of arXiv 2509.13866: fast from all masks, slow at the end.
+
+    weight = (pi/2) cot(pi t / 4).
+    """
+
+    def alpha(self, t: Times) -> Times:
+        return jnp.sin(_HALF_PI * (1 - t))
+
+    def one_minus_alpha(self, t: Times) -> Times:
+        return jnp.where(t < 0.5, 2 * jnp.sin(_HALF_PI / 2 * t) ** 2, 1 - self.alpha(t))  # exact at t = 1
+
+    def weight(self, t: Times) -> Times:
+        return _HALF_PI / jnp.tan(_HALF_PI / 2 * t)
+
+    def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
+        near_data = 2 * jnp.arcsin(jnp.sqrt(jnp.clip(_hidden(alpha, one_minus_alpha), 0, 1) / 2)) / _HALF_PI
+        near_mask = 1 - jnp.arcsin(jnp.clip(alpha, 0, 1)) / _HALF_PI
+        return jnp.where(alpha > 0.5, near_data, near_mask)
+
+    def mirrored(self) -> Cosine:
+        return Cosine()
+
+
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class SineSquared:
     """alpha = sin^2(pi (1 - t) / 2), weight = pi cot(pi t / 2). The energy minimiser of arXiv 2509.13866."""
@@ -78,7 +119,11 @@ class SineSquared:
         near_mask = 1 - jnp.arcsin(jnp.sqrt(jnp.clip(alpha, 0, 1))) / _HALF_PI
         return jnp.where(alpha > 0.5, near_data, near_mask)
 
+    def mirrored(self) -> "SineSquared":
+        return self
 
+
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Polynomial:
     """alpha = 1 - t^power, weight = power / t. Raises ValueError for power <= 0."""
@@ -104,6 +149,7 @@ class Polynomial:
         return jnp.where(alpha > 0.5, near_data, near_mask)
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Geometric:
     """1 - alpha = (1 - e^-s(t)) / (1 - e^-s(1)) with geometric noise s(t) = sigma_min ((sigma_max/sigma_min)^t - 1).
@@ -151,6 +197,7 @@ class Geometric:
         return jnp.log1p(noise / self.sigma_min) / self._log_ratio
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Tabulated:
     """Piecewise linear through values of 1 - alpha at equally spaced times 0, 1/n, ..., 1.
@@ -189,3 +236,57 @@ class Tabulated:
         return jnp.interp(
             hidden, jnp.asarray(self.hidden, hidden.dtype), jnp.linspace(0, 1, len(self.hidden), dtype=hidden.dtype)
         )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class OnGrid:
+    """A schedule at the times 0, 1/T, ..., 1 alone, which is all that a sampler of T steps reads; lines in between.
+
+    `visible` and `hidden` [T+1] are alpha and 1 - alpha there. They are arrays, so one compiled sampler serves every
+    schedule of T steps, and every budget of tokens for each step, which may be zero: `OnGrid.sampled`, `OnGrid.budget`.
+    weight = (slope of the piece that ends at t or later) / (1 - alpha).
+    """
+
+    visible: Float[Array, "T1"] | Float[np.ndarray, "T1"]
+    hidden: Float[Array, "T1"] | Float[np.ndarray, "T1"]
+
+    @classmethod
+    def sampled(cls, schedule: Schedule, steps: int) -> "OnGrid":
+        """Another schedule at k / T. ValueError for steps < 1."""
+        if steps < 1:
+            raise ValueError(f"steps={steps}: must be >= 1")
+        inner = jnp.asarray(np.arange(1, steps) / steps, jnp.result_type(float))
+        ends = lambda first, values, last: np.concatenate([[first], np.asarray(values, np.float64), [last]])
+        return cls(ends(1, schedule.alpha(inner), 0), ends(0, schedule.one_minus_alpha(inner), 1))
+
+    @classmethod
+    def budget(cls, counts: Sequence[int] | Int[np.ndarray, "T"]) -> "OnGrid":
+        """counts[k] of n = sum(counts) tokens at step k, from all masks. ValueError for less than 0, or none."""
+        counts = np.asarray(counts)
+        if counts.ndim != 1 or not counts.size or counts.min() < 0 or counts.sum() < 1:
+            raise ValueError(f"counts {counts.tolist()}: must be at least 0, and not all 0")
+        visible = np.concatenate([[0], np.cumsum(counts)])[::-1] / counts.sum()
+        return cls(visible, 1 - visible)
+
+    @property
+    def _times(self) -> np.ndarray:
+        return np.arange(len(self.visible)) / (len(self.visible) - 1)
+
+    def _between(self, t: Times, values) -> Times:
+        return jnp.interp(t, jnp.asarray(self._times, t.dtype), jnp.asarray(values, t.dtype))
+
+    def alpha(self, t: Times) -> Times:
+        return self._between(t, self.visible)
+
+    def one_minus_alpha(self, t: Times) -> Times:
+        return self._between(t, self.hidden)
+
+    def weight(self, t: Times) -> Times:
+        rise = jnp.diff(jnp.asarray(self.hidden, t.dtype)) * (len(self.hidden) - 1)
+        piece = jnp.searchsorted(jnp.asarray(self._times[1:-1], t.dtype), t)
+        return rise[piece] / self.one_minus_alpha(t)
+
+    def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
+        hidden = _hidden(alpha, one_minus_alpha)
+        return jnp.interp(hidden, jnp.asarray(self.hidden, hidden.dtype), jnp.asarray(self._times, hidden.dtype))

@@ -2,11 +2,22 @@
 
 from mdmjax.reports.environment import environment
 from mdmjax.reports.html import duration, report_html
-from mdmjax.reports.report import Curve, Report, Sample, plain, read_report, to_json, write_atomic, write_report
+from mdmjax.reports.report import (
+    Curve,
+    Heatmap,
+    Report,
+    Sample,
+    plain,
+    read_report,
+    to_json,
+    write_atomic,
+    write_report,
+)
 from mdmjax.reports.trace import trace_html
 
 __all__ = [
     "Curve",
+    "Heatmap",
     "Report",
     "Sample",
     "duration",

@@ -69,8 +69,11 @@ def _version(name: str) -> str | None:
         return None
 
 
+CODE = (":(top)", ":(top,exclude)results")  # what makes a checkout dirty: results are what programs write
+
+
 def _commit() -> tuple[str | None, bool | None]:
-    """The commit that holds this very file, and whether the checkout differs from it; None where git cannot say."""
+    """The commit that holds this very file, and whether its code was changed since; None where git cannot say."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str:
@@ -79,6 +82,6 @@ def _commit() -> tuple[str | None, bool | None]:
 
     try:
         git("ls-files", "--error-unmatch", here.name)  # an installed copy inside someone's repository has no commit
-        return git("rev-parse", "HEAD"), git("status", "--porcelain") != ""
+        return git("rev-parse", "HEAD"), git("status", "--porcelain", "--", *CODE) != ""
     except (OSError, subprocess.SubprocessError):
         return None, None

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from mdmjax.base import Estimate
-from mdmjax.reports.plots import panel_svg, panels
+from mdmjax.reports.plots import heatmap_svg, panel_svg, panels
 from mdmjax.reports.report import Report, Sample, plain
 from mdmjax.reports.theme import page
 
@@ -18,6 +18,7 @@ def report_html(report: Report) -> str:
         _section("Compared with", _comparison(report)),
         _section("Measured", _metrics(report.metrics), note="± one standard error"),
         _section("Curves", _curves(report)),
+        _section("Maps", _heatmaps(report)),
         _section("Samples", _samples(report.samples)),
         _section("Run", _card(_definitions(report.facts)) if report.facts else ""),
         _details("Config", _definitions(_flat(report.config), mono=True)),
@@ -132,6 +133,14 @@ def _curves(report: Report) -> str:
     for title, curves in panels(report.curves).items():
         svg = panel_svg(title, curves, report.rivals)
         figures += f'<figure class="card"><h3>{escape(title)}</h3>{svg}</figure>'
+    return f'<div class="grid">{figures}</div>' if figures else ""
+
+
+def _heatmaps(report: Report) -> str:
+    figures = "".join(
+        f'<figure class="card"><h3>{escape(title)}</h3>{heatmap_svg(title, heatmap)}</figure>'
+        for title, heatmap in report.heatmaps.items()
+    )
     return f'<div class="grid">{figures}</div>' if figures else ""
 
 

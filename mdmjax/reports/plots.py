@@ -1,4 +1,4 @@
-"""Curves as SVG that lives inside a page and follows its colours. The only module that uses matplotlib."""
+"""Curves and heat maps as SVG that lives in a page and follows its colours. The only module that uses matplotlib."""
 
 import io
 import re
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mdmjax.base import Estimate
-from mdmjax.reports.report import Curve
+from mdmjax.reports.report import Curve, Heatmap
 
 # Colours that stand in for the page's own: matplotlib needs a colour, the page knows light from dark.
 _INK, _FAINT, _LINE = "#010101", "#020202", "#030303"
@@ -56,8 +56,46 @@ def panel_svg(title: str, curves: Mapping[str, Curve], levels: Mapping[str, Esti
         axes.spines[:].set_visible(False)
         if len(curves) > 1:
             axes.legend(frameon=False, labelcolor=_INK, fontsize=8)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return _svg(figure, title)
+
+
+def heatmap_svg(title: str, heatmap: Heatmap) -> str:
+    """A heat map as an `<svg>` element; cells show their numbers where there are at most 12 columns."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    values = np.ma.masked_invalid(np.asarray(heatmap.values, float))
+    rows, columns = values.shape
+    style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9, "axes.linewidth": 0.8}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(5.2, 1.2 + min(4.2, 0.36 * rows)), layout="constrained")
+        axes = figure.add_subplot()
+        image = axes.pcolormesh(values, cmap="viridis", edgecolors="face", linewidth=0.3)
+        colourbar = figure.colorbar(image, ax=axes, pad=0.02)
+        colourbar.set_label(heatmap.unit, color=_INK)
+        colourbar.ax.tick_params(color=_FAINT, labelcolor=_INK)
+        colourbar.outline.set_visible(False)
+        if columns <= 12:
+            for (i, j), value in np.ndenumerate(values):
+                if not np.ma.is_masked(value):
+                    ink = "#ffffff" if image.norm(value) < 0.55 else "#101010"
+                    axes.text(j + 0.5, i + 0.5, f"{value:.3g}", ha="center", va="center", color=ink, fontsize=6.5)
+        if heatmap.best is not None:
+            i, j = heatmap.best
+            axes.plot([j, j + 1, j + 1, j, j], [i, i, i + 1, i + 1, i], color="#e8413c", linewidth=2)
+        axes.set_xticks(np.arange(columns) + 0.5, heatmap.columns, rotation=90 if columns > 12 else 0, fontsize=7.5)
+        axes.set_yticks(np.arange(rows) + 0.5, heatmap.rows, fontsize=7.5)
+        axes.invert_yaxis()
+        axes.set_xlabel(heatmap.xlabel, color=_INK)
+        axes.set_ylabel(heatmap.ylabel, color=_INK)
+        axes.tick_params(color=_FAINT, labelcolor=_INK)
+        axes.spines[:].set_visible(False)
+        return _svg(figure, title)
+
+
+def _svg(figure, title: str) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(text.getvalue(), title)
 
 

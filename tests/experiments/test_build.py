@@ -41,6 +41,19 @@ def test_laws_take_their_fields():
     assert law == process.Continuous(process.Polynomial(3.0), process.systematic, 0.25)
 
 
+def test_a_sampler_goes_by_the_schedule_of_the_law_or_its_own():
+    timed = experiment(network__time=True, law__schedule="cosine", sample__planner="ancestral")
+    assert timed.planner(timed.config.sample).schedule == process.Cosine()
+    free = experiment(law__schedule="cosine", sample__planner="ancestral", sample__schedule="sine_squared")
+    assert free.planner(free.config.sample).schedule == process.SineSquared()
+
+
+def test_ties_of_confidence_are_wider_than_the_rounding():
+    for dtype, tie in ("float32", 2**-14), ("bfloat16", 2**-5):
+        made = experiment(network__dtype=dtype, sample__planner="confidence")
+        assert made.planner(made.config.sample).tie == tie
+
+
 @pytest.mark.parametrize(
     "changes, capacity",
     [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import results
+from mdmjax.base import Estimate
 from mdmjax.data import Bytes, Characters, HuggingFace
 
 
@@ -39,3 +40,8 @@ def test_bytes_that_are_no_text_still_are_cut():
     canvas = np.where([0, 0, 1, 1, 1], row, 256)
     (sample,) = results.texts(Bytes(), canvas[None], row[None])
     assert sample.pieces == [("\ufffd", False), ("aé", True)]
+
+
+def test_a_note_goes_to_every_estimator():
+    estimate = Estimate(1.0, 0.1, "bits/char", 4, "order-1 n-gram")
+    assert results.noted({"a": estimate}, "all rows")["a"].estimator == "order-1 n-gram, all rows"

@@ -5,17 +5,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdmjax.process import Cosine, Geometric, Linear, Polynomial, SineSquared, Tabulated
+from mdmjax.process import (
+    Cosine,
+    Geometric,
+    Kumaraswamy,
+    Linear,
+    OnGrid,
+    Polynomial,
+    Sine,
+    SineSquared,
+    Tabulated,
+    beta,
+)
+from mdmjax.sampling import visible_counts
+from mdmjax.sampling.planners import draw_clocks, reveal_steps
 
 SCHEDULES = [
     Linear(),
     Cosine(),
+    Sine(),
     SineSquared(),
     Polynomial(0.5),
     Polynomial(3.0),
     Geometric(),
     Geometric(0.1, 5.0),
     Tabulated((0.0, 0.1, 0.3, 0.35, 0.8, 1.0)),
+    beta(0.9, 0.3),
+    beta(0.4, 1.2),
+    Kumaraswamy(0.7, 1.3),
 ]
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: str(s)[:30])
 INTERIOR = np.linspace(0.003, 0.997, 331)
@@ -89,3 +106,38 @@ def test_the_two_cosines_are_not_the_same():
 def test_bad_parameters_are_refused(make):
     with pytest.raises(ValueError):
         make()
+
+
+@each_schedule
+def test_on_a_grid_it_is_the_schedule(schedule):
+    """Also to the samplers: the same moments of revealing, the same counts."""
+    steps = 12
+    grid = OnGrid.sampled(schedule, steps)
+    t = jnp.arange(steps + 1) / steps
+    np.testing.assert_allclose(grid.alpha(t), schedule.alpha(t), rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(grid.one_minus_alpha(t), schedule.one_minus_alpha(t), rtol=1e-5, atol=1e-12)
+    clocks = draw_clocks(jax.random.key(0), 500)
+    np.testing.assert_array_equal(reveal_steps(grid, steps, clocks), reveal_steps(schedule, steps, clocks))
+    np.testing.assert_array_equal(visible_counts(grid, steps, 97), visible_counts(schedule, steps, 97))
+
+
+def test_a_grid_in_between():
+    grid = OnGrid.sampled(SineSquared(), 4)
+    same = Tabulated(tuple(np.asarray(grid.hidden).tolist()))
+    t = jnp.asarray(np.linspace(0.013, 0.987, 50))
+    for name in ("alpha", "one_minus_alpha", "weight"):
+        np.testing.assert_allclose(getattr(grid, name)(t), getattr(same, name)(t), rtol=1e-5)
+    np.testing.assert_allclose(grid.inverse(grid.alpha(t), grid.one_minus_alpha(t)), t, rtol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [(1, 2, 2, 3), (0, 0, 5, 0), (8,), (3, 0, 3)])
+def test_a_budget_is_what_a_sampler_reveals(counts):
+    np.testing.assert_array_equal(np.diff(visible_counts(OnGrid.budget(counts), len(counts), sum(counts))), counts)
+
+
+def test_bad_budgets_are_refused():
+    for counts in ((), (1, -1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="must be at least 0, and not all 0"):
+            OnGrid.budget(counts)
+    with pytest.raises(ValueError, match="steps=0: must be >= 1"):
+        OnGrid.sampled(Linear(), 0)

@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdmjax.base import Estimate
-from mdmjax.reports import Curve, Report, Sample, environment, plain, read_report, to_json, write_atomic, write_report
+from mdmjax.reports import (
+    Curve,
+    Heatmap,
+    Report,
+    Sample,
+    environment,
+    plain,
+    read_report,
+    to_json,
+    write_atomic,
+    write_report,
+)
 from mdmjax.reports import report as report_module
 
 environment_module = sys.modules["mdmjax.reports.environment"]  # the function has the module's name
@@ -36,6 +47,7 @@ def test_what_is_written_is_read_back(tmp_path):
         against=["order-1"],
         facts={"parameters": 10**12, "data": {"sha256": "ab"}},
         curves={"loss": Curve([0, 1], [3.0, 2.0], [0.1, 0.2], "nats/token", "both", "step"), "empty": Curve([], [])},
+        heatmaps={"grid": Heatmap([[1.0, math.nan], [0.5, 2.0]], ["a", "b"], ["c", "d"], "y", "x", "nats", (1, 0))},
         samples=[Sample([("given ", True), ("é\n<b>\u2028", False)], "a"), Sample([("NaN", False)])],
         summary="s",
         command="c",
@@ -49,6 +61,8 @@ def test_what_is_written_is_read_back(tmp_path):
     back = read_report(page.parent)
     assert back.metrics == original.metrics and back.baselines == original.baselines
     assert back.config == original.config and back.facts == original.facts and back.curves["loss"].y == [3.0, 2.0]
+    assert back.heatmaps["grid"].best == (1, 0) and math.isnan(back.heatmaps["grid"].values[0][1])
+    assert "<h3>grid</h3>" in page.read_text()
     assert [s.text for s in back.samples] == ["given é\n<b>\u2028", "NaN"]
 
 

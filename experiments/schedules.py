@@ -1,0 +1,262 @@
+"""Searches the schedule for a target, a sampler and a budget of steps, and compares what it finds with the usual ones.
+
+Targets: `toys`, laws on five bits, by enumeration; `chain`, a Markov chain with its true conditionals; `checkpoint`, a
+trained model. The search sees other rows than the comparison. The same command goes on after a kill.
+"""
+
+import math
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import build, cli, targets
+from experiments.search import Cells, Search, halve, rows_needed
+from mdmjax import analysis, process, sampling
+from mdmjax.base import Estimate, Schedule
+from mdmjax.evaluation.blocks import ratio
+from mdmjax.process import OnGrid
+from mdmjax.reports import Heatmap, Report, write_atomic, write_report
+
+USUAL = dict(
+    linear=process.Linear(),
+    sine=process.Sine(),
+    sine_squared=process.SineSquared(),
+    cosine=process.Cosine(),
+)
+FAMILIES = dict(beta=process.beta, kumaraswamy=process.Kumaraswamy)
+BUDGET = "optimal budget"  # of the information curve
+
+
+def main(config, workdir):
+    """See the module."""
+    began = time.monotonic()
+    say = cli.log
+    if not config.steps or min(config.steps) < 1:
+        raise ValueError(f"steps={tuple(config.steps)}: one or more numbers of at least 1")
+    grid = candidates(config)
+    programs = dict(
+        toys=lambda: enumerate_toys(config, grid),
+        chain=lambda: search_target(config, workdir, grid, targets.chain(config.chain)),
+        checkpoint=lambda: search_target(config, workdir, grid, targets.checkpoint(config, say)[0]),
+    )
+    found = build.choose(config.target, "target", programs)()
+    report = Report(
+        config=cli.to_dict(config),
+        seed=config.seed,
+        command=f"python -m experiments.schedules {shlex.join(sys.argv[1:])}",
+        wall_seconds=time.monotonic() - began,
+        **found,
+    )
+    page = write_report(workdir, report)
+    print(cli.table([list(row.values()) for row in report.facts["comparison"]], list(report.facts["comparison"][0])))
+    say(f"report: {page}")
+
+
+def candidates(config) -> dict[tuple[float, float], Schedule]:
+    """The schedules of the grid by (a, b). ValueError for an empty grid or a parameter that is not positive."""
+    make = build.choose(config.family, "family", FAMILIES)
+    for name in ("a", "b"):
+        if not config.grid[name]:
+            raise ValueError(f"grid.{name} is empty: give values above 0")
+    return {(a, b): make(a, b) for a in config.grid.a for b in config.grid.b}
+
+
+def energies(schedules: dict[str, Schedule]) -> dict[str, float]:
+    """E(a, gamma) for gamma = tau: at least pi^2. It says nothing of the quality of samples."""
+    return {name: analysis.energy(schedule, process.Linear()) for name, schedule in schedules.items()}
+
+
+# ---- by enumeration --------------------------------------------------------------------------------------------------
+
+
+def enumerate_toys(config, grid) -> dict:
+    """Both toys, exactly: total variation and KL of the output law for every schedule, sampler and number of steps."""
+    metric = build.choose(config.metric, "metric", dict(tv="total variation", kl="KL, nats"))
+    if not set(config.planners) <= {"ancestral", "random_count"}:
+        raise ValueError(f"planners={tuple(config.planners)}: of a toy, choose from ancestral, random_count")
+    comparison, heatmaps, facts = [], {}, {}
+    names = [(toy, planner, steps) for toy in targets.TOYS for planner in config.planners for steps in config.steps]
+    cli.started()
+    with cli.progress(len(names) * len(grid), unit="schedule") as bar:
+        for number, (toy, planner, steps) in enumerate(names):
+            law, table = targets.TOYS[toy](), analysis.true_conditionals(targets.TOYS[toy]())
+            curve = analysis.information_curve(law)
+
+            def measure(schedule, law=law, table=table, planner=planner, steps=steps):
+                return exactly(law, table, planner, schedule, steps)
+
+            cells = {}
+            for i, ((a, b), schedule) in enumerate(grid.items()):
+                cells[a, b] = measure(OnGrid.sampled(schedule, steps))
+                bar.update(number * len(grid) + i + 1)
+            best, worst = (pick(cells, key=lambda ab: cells[ab][config.metric]) for pick in (min, max))
+            budget, bound = analysis.optimal_counts(curve, steps)
+            rows = {f"best, {config.family}({best[0]:g}, {best[1]:g})": cells[best]}
+            rows |= {name: measure(OnGrid.sampled(schedule, steps)) for name, schedule in USUAL.items()}
+            rows |= {BUDGET: measure(OnGrid.budget(budget))}
+            rows |= {f"worst, {config.family}({worst[0]:g}, {worst[1]:g})": cells[worst]}
+            known = dict(target=toy, sampler=planner, T=steps)
+            comparison += [known | dict(schedule=name) | values for name, values in rows.items()]
+            title = f"{toy}, {planner}, T = {steps}: {metric}"
+            heatmaps[title] = heatmap(config, {ab: values[config.metric] for ab, values in cells.items()}, best, metric)
+            facts[f"optimal budget, {toy}, T = {steps}"] = {"counts": budget.tolist(), "bound on KL": bound}
+    gamma = np.append(np.asarray(process.BetaCDF(0.9, 0.3).alpha(jnp.arange(5, 0, -1) / 5), np.float64), 1.0)
+    geodesic, optimum = np.sin(np.pi / 2 * gamma) ** 2, analysis.chord_optimum(gamma)
+    facts["chord energy in 5 steps, gamma = Beta(0.9, 0.3)"] = {
+        "of the geodesic points": analysis.discrete_energy(geodesic, gamma, "chord"),
+        "of its own minimiser": analysis.discrete_energy(optimum, gamma, "chord"),
+    }
+    return dict(
+        title="Schedules on two toys, by enumeration",
+        summary=f"Laws on five bits, true conditionals; {len(grid)} {config.family} schedules against the usual ones.",
+        metrics={},
+        heatmaps=heatmaps,
+        facts={"comparison": comparison, "energies for gamma = tau": energies(USUAL), **facts},
+    )
+
+
+def exactly(law: np.ndarray, table: np.ndarray, planner: str, schedule: OnGrid, steps: int) -> dict[str, float]:
+    """Total variation and KL(data || output) of a sampler's law. A step that reveals nothing makes no call."""
+    if planner == "ancestral":
+        hidden = np.asarray(schedule.hidden)[::-1]
+        output = analysis.ancestral_law(table, hidden[: np.argmin(hidden) + 1])
+    else:
+        counts = np.diff(sampling.visible_counts(schedule, steps, law.ndim)).tolist()
+        output = analysis.random_count_law(table, [count for count in counts if count])
+    inside = law > 0
+    with np.errstate(divide="ignore"):
+        divergence = (law[inside] * (np.log(law[inside]) - np.log(output[inside]))).sum()
+    exact = lambda value: round(float(value), 12) + 0.0  # what is left is rounding
+    return dict(tv=exact(analysis.total_variation(law, output)), kl=exact(divergence))
+
+
+# ---- by sampling -----------------------------------------------------------------------------------------------------
+
+
+def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
+    """The best of the grid on the rows of the search, and how it and the usual schedules do on other rows."""
+    cli.check_workdir(workdir, config, free=("batch",))
+    draw = sampling.TokenDraw(config.temperature, config.top_p)
+    if config.held_out < 2 or config.batch < 1:
+        raise ValueError(f"held_out={config.held_out}, batch={config.batch}: needs held_out >= 2 and batch >= 1")
+    budgets = [(planner, steps) for planner in config.planners for steps in config.steps]
+    measures = {
+        (planner, steps): targets.sampler(target, planner, steps, draw, config.batch, config.seed)
+        for planner, steps in budgets
+    }
+    names = {f"{config.family}({a:g}, {b:g})": (a, b) for a, b in grid}
+    work = rows_needed(len(names), config.rungs, config.keep) + (len(USUAL) + 2) * config.held_out
+    cells = Cells(workdir / "cells.jsonl")
+    curve = cells.get("information curve", target.curve)
+    smooth, change = analysis.concave(curve)
+    comparison, heatmaps, metrics, baselines, facts = [], {}, {}, {}, {}
+    cli.started()
+    done = 0
+    with cli.progress(work * len(budgets), unit="row") as bar:
+        for planner, steps in budgets:
+            budget_name = f"{planner}, T = {steps}"
+            schedules = {name: OnGrid.sampled(grid[ab], steps) for name, ab in names.items()}
+            schedules |= {name: OnGrid.sampled(schedule, steps) for name, schedule in USUAL.items()}
+            budget, _ = analysis.optimal_counts(smooth, steps)
+            schedules[BUDGET] = OnGrid.budget(budget)
+
+            def measure(name, start, stop, part="search", at=(planner, steps), schedules=schedules):
+                nonlocal done
+                cell = f"{at[0]}, T = {at[1]}, {part}, {name}, rows {start} to {stop}"
+                values = cells.get(cell, lambda: measures[at](schedules[name], part, start, stop))
+                done += stop - start
+                bar.update(done, at=f"T = {at[1]}, {name}")
+                return values
+
+            search: Search = halve(list(names), config.rungs, config.keep, measure, target.higher)
+            rivals = [search.best, *USUAL, BUDGET]
+            held = {name: measure(name, 0, config.held_out, "held-out") for name in rivals}
+            best = held[search.best]
+            for name in rivals:
+                value = estimate(held[name], target)
+                gain = estimate((held[name] - best) * (-1 if target.higher else 1), target)
+                counts = np.diff(sampling.visible_counts(schedules[name], steps, target.length))
+                comparison.append({
+                    "sampler": planner,
+                    "T": steps,
+                    "schedule": name,
+                    "value": str(value).removesuffix(target.unit).strip(),
+                    "unit": target.unit,
+                    "best is better by": "" if name == search.best else str(gain).removesuffix(target.unit).strip(),
+                    "standard errors": "" if name == search.best else _ratio(gain),
+                    "tokens a step": " ".join(map(str, counts)),
+                    "empty steps": int((counts == 0).sum()),
+                })  # fmt: skip
+                where = metrics if name == search.best else baselines
+                where[f"{budget_name}, {name}"] = value
+                if name != search.best:
+                    metrics[f"{budget_name}, gain over {name}"] = gain
+            means = {names[name]: values.mean() for name, values in search.values.items()}
+            label = f"{budget_name}: {target.metric}"
+            heatmaps[label] = heatmap(config, means, names[search.best], target.unit)
+            rows = {name: len(values) for name, values in search.values.items() if len(values) == max(config.rungs)}
+            facts[f"finalists, {budget_name}"] = {name: float(search.values[name].mean()) for name in rows}
+            if config.target == "checkpoint":
+                path = workdir / f"best_{planner}_{steps}.py"
+                write_atomic(path, sample_config(config, path, planner, steps, names[search.best]))
+    facts["information curve, nats"] = curve.tolist()
+    facts["largest change that made its increments decrease, nats"] = change
+    return dict(
+        title=f"Schedules for {target.name}",
+        summary=f"{len(grid)} {config.family} schedules, {target.metric}; the winner against the usual ones on other "
+        f"rows ({config.held_out} each, differences in pairs).",
+        metrics=metrics,
+        baselines=baselines,
+        against=[],
+        heatmaps=heatmaps,
+        facts={"comparison": comparison, "energies for gamma = tau": energies(USUAL), **facts},
+    )
+
+
+def estimate(values: np.ndarray, target: targets.Target) -> Estimate:
+    """The mean over rows, which may be neighbours in a text."""
+    return ratio(values, np.ones(len(values), int), target.unit, target.metric)
+
+
+def _ratio(gain: Estimate) -> str:
+    return f"{gain.mean / gain.standard_error:.1f}" if gain.standard_error > 0 else "–"
+
+
+def heatmap(config, cells: dict[tuple[float, float], float], best: tuple[float, float], unit: str) -> Heatmap:
+    """The grid, a downwards and b to the right."""
+    a, b = list(config.grid.a), list(config.grid.b)
+    values = [[float(cells.get((x, y), math.nan)) for y in b] for x in a]
+    return Heatmap(
+        values, [f"{x:g}" for x in a], [f"{y:g}" for y in b], "a", "b", unit, (a.index(best[0]), b.index(best[1]))
+    )
+
+
+def sample_config(config, path: Path, planner: str, steps: int, best: tuple[float, float]) -> str:
+    """The text of a config that `sample` takes, with the schedule that was found."""
+    return f'''"""Samples with the schedule that a search found for {planner} in {steps} steps.
+
+    python -m experiments.sample --config={path} --workdir=DIR
+"""
+
+from experiments.configs import sample
+
+
+def get_config(name: str = ""):
+    """The config of `sample`, or its variant `quick`."""
+    config = sample.get_config(name)
+    config.checkpoint = {config.checkpoint.run!r}
+    config.which = {config.checkpoint.which!r}
+    config.sample.update(
+        planner={planner!r}, steps={steps}, schedule={config.family!r}, schedule_args={best!r},
+        temperature={config.temperature!r}, top_p={config.top_p!r},
+    )  # fmt: skip
+    return config
+'''
+
+
+if __name__ == "__main__":
+    cli.run(main)

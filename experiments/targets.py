@@ -1,0 +1,172 @@
+"""What a schedule is judged by: targets that are sampled with any schedule of T steps, by one compiled sampler."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build, runs
+from mdmjax import analysis, sampling
+from mdmjax.evaluation import ngrams
+from mdmjax.process import OnGrid
+
+PLANNERS = dict(ancestral=sampling.Ancestral, random_count=sampling.RandomCount, confidence=sampling.Confidence)
+TOYS = dict(extreme=analysis.extreme_law, middle=analysis.middle_law)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Rows to complete and how good a completion is: `score(part, rows, tokens) -> [B]`, of `unit`.
+
+    A part is a set of rows that shares nothing with another part: "search", and "held-out" for what was found.
+    """
+
+    name: str
+    bind: Callable  # params -> denoiser
+    params: Any
+    vocab: int
+    length: int
+    canvas: Callable[[str, np.ndarray], np.ndarray]  # (part, row numbers) -> tokens with masks
+    score: Callable[[str, np.ndarray, np.ndarray], np.ndarray]
+    metric: str
+    unit: str
+    higher: bool  # is better
+    curve: Callable[[], np.ndarray]  # h(0..L) of `analysis.information`
+
+
+def sampler(target: Target, planner: str, steps: int, draw=sampling.TokenDraw(), batch: int = 64, seed: int = 0):  # noqa: B008
+    """`measure(schedule, part, start, stop) -> values [stop - start]`: compiled once for all schedules of T steps.
+
+    A row's randomness is that of its number and part, the same for every schedule: differences have less noise.
+    """
+    make = build.choose(planner, "planner", PLANNERS)
+    length = target.length
+    capacity = None if planner == "confidence" else min(length, 3 + -(-2 * length // steps))
+
+    @jax.jit
+    def run(params, schedule, tokens, key, ids):
+        return sampling.sample(
+            target.bind(params), make(schedule, steps), tokens, vocab=target.vocab, key=key, ids=ids, draw=draw,
+            capacity=capacity,
+        ).tokens  # fmt: skip
+
+    def measure(schedule: OnGrid, part: str, start: int, stop: int) -> np.ndarray:
+        key = build.key(seed, 100 + PARTS.index(part))
+        placed = OnGrid(*(jnp.asarray(x, jnp.result_type(float)) for x in (schedule.visible, schedule.hidden)))
+        values = []
+        for first in range(start, stop, batch):
+            rows = np.arange(first, first + batch)
+            tokens = run(target.params, placed, jnp.asarray(target.canvas(part, rows)), key, jnp.asarray(rows))
+            values.append(target.score(part, rows, np.asarray(tokens)))
+        return np.concatenate(values)[: stop - start]
+
+    return measure
+
+
+PARTS = ("search", "held-out")
+
+
+def toy(name: str) -> Target:
+    """A law on five bits, sampled: the share of samples that are possible at all."""
+    law = build.choose(name, "toy", TOYS)()
+    masks = lambda part, rows: np.full((len(rows), law.ndim), 2, np.int32)
+    possible = lambda part, rows, tokens: (law[tuple(tokens.T)] > 0).astype(float)
+    table = analysis.table_denoiser(analysis.true_conditionals(law).astype(np.float32))
+    return Target(
+        name, lambda table: table, table, 2, law.ndim, masks, possible, "possible samples", "share", True,
+        lambda: analysis.information_curve(law),
+    )  # fmt: skip
+
+
+def chain(c: ConfigDict) -> Target:
+    """A Markov chain with its true conditionals: -log p of a sample less the entropy, on average 0 if exact."""
+    markov = analysis.MarkovChain(analysis.cycle(c.vocab, c.noise), c.length)
+    masks = lambda part, rows: np.full((len(rows), c.length), c.vocab, np.int32)
+    entropy = markov.entropy
+    excess = lambda part, rows, tokens: -markov.log_prob(tokens) - entropy
+    return Target(
+        "chain", lambda denoiser: denoiser, markov.denoiser(), c.vocab, c.length, masks, excess,
+        "-log p of a sample, less the entropy", "nats", False, markov.information_curve,
+    )  # fmt: skip
+
+
+def checkpoint(config: ConfigDict, say: Callable) -> tuple[Target, runs.Run]:
+    """A trained model. Metric `infill`: the share of hidden tokens of held-out rows that are restored, `config.hidden`
+    of each row at random. Metric `ngram`: bits of a whole sample's token under the order-4 n-gram of the training text.
+    """
+    c = config.checkpoint
+    trained = runs.load(c.run, c.which, say)
+    experiment, corpus = trained.experiment, trained.data()
+    if experiment.autoregressive:
+        raise ValueError(f"checkpoint.run={c.run}: an autoregressive model has no schedule")
+    vocab, length, model = experiment.vocab, experiment.length, experiment.model
+    splits = dict(zip(PARTS, (c.split, c.held_out), strict=True))
+    if c.split == c.held_out or "test" in c.split:
+        raise ValueError(
+            f"checkpoint.split={c.split!r}, checkpoint.held_out={c.held_out!r}: a search must not see the test split, "
+            "nor the split that it is judged on; give for example validation and test"
+        )
+    for split in splits.values():
+        if split not in corpus.splits:
+            raise ValueError(f"checkpoint.split={split!r}: the data's splits are {', '.join(corpus.splits)}")
+
+    held = {part: np.asarray(build.rows_of(corpus.splits[split], length, split)[0]) for part, split in splits.items()}
+    curve = lambda: _curve(model, trained.params, held["search"], vocab, c.curve_rows)
+    common = dict(bind=model.bind, params=trained.params, vocab=vocab, length=length, curve=curve)
+
+    def infill() -> Target:
+        if not 0 < c.hidden <= 1:
+            raise ValueError(f"checkpoint.hidden={c.hidden}: must be in (0, 1], a share of each row")
+        count = max(1, round(c.hidden * length))
+
+        def given(part, rows):
+            order = np.random.default_rng(config.seed).permutation(len(held[part]))
+            return held[part][order[rows % len(order)]]
+
+        def hidden(part, rows):
+            places = np.stack([np.random.default_rng((config.seed, row)).permutation(length) for row in rows])
+            return places < count
+
+        canvas = lambda part, rows: np.where(hidden(part, rows), vocab, given(part, rows)).astype(np.int32)
+
+        def restored(part, rows, tokens):
+            return ((tokens == given(part, rows)) & hidden(part, rows)).sum(1) / count
+
+        return Target("infill", canvas=canvas, score=restored, metric="hidden tokens restored", unit="share",
+                      higher=True, **common)  # fmt: skip
+
+    def ngram() -> Target:
+        if corpus.splits["train"].ndim != 1:
+            raise ValueError("metric='ngram' needs a text: choose infill")
+        judge = ngrams.fit(corpus.splits["train"], vocab)
+        masks = lambda part, rows: np.full((len(rows), length), vocab, np.int32)
+        bits = lambda part, rows, tokens: np.array([-np.log2(judge.probabilities(row)[-1]).mean() for row in tokens])
+        return Target("ngram", canvas=masks, score=bits, metric="samples under the order-4 n-gram of the training text",
+                      unit="bits/token", higher=False, **common)  # fmt: skip
+
+    return build.choose(config.metric, "metric", dict(infill=infill, ngram=ngram))(), trained
+
+
+def _curve(model, params, rows: np.ndarray, vocab: int, count: int) -> np.ndarray:
+    """The model's information curve: h(m + 1) - h(m) is its loss on a random hidden token where m are visible."""
+    length = rows.shape[1]
+    rows = rows[np.arange(count) * len(rows) // count] if count < len(rows) else rows
+    batch = jnp.asarray(rows.astype(np.int32))
+
+    @jax.jit
+    def losses(params, visible, key):
+        places = jnp.argsort(jax.random.uniform(key, batch.shape), axis=1)
+        hidden = places >= visible
+        logits = model.bind(params)(jnp.where(hidden, vocab, batch)).astype(jnp.float32)
+        chosen = jnp.take_along_axis(logits, batch[..., None], axis=2)[..., 0]
+        return jnp.where(hidden, jax.nn.logsumexp(logits, axis=2) - chosen, 0).sum() / hidden.sum()
+
+    keys = jax.random.split(jax.random.key(0), length)
+    return np.cumsum([0, *(float(losses(params, m, keys[m])) for m in range(length))])
+
+
+__all__ = ["PARTS", "PLANNERS", "TOYS", "Target", "chain", "checkpoint", "sampler", "toy"]

@@ -1,0 +1,165 @@
+"""Bounds whose order of revealing is learned: unbiased estimates, with gradients for the order weights.
+
+The bound is sum_pi P_w(pi) AR(pi), P_w the Plackett-Luce law of one weight for each position (arXiv 2511.19152). An
+estimate draws what is hidden from a law that depends on w, so its gradient in w has two parts: pathwise, through the
+factors of the losses, and a score part, d log q(draw), which multiplies how much worse a draw did than the others of
+its example (leave-one-out). The K draws of an example share the example and the time or step. A surrogate has
+the estimate as its value and both parts in its gradient. Denoisers are time-free.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from mdmjax.base import Denoiser
+from mdmjax.objectives.bounds import Terms
+from mdmjax.objectives.readout import dense
+from mdmjax.process import PlackettLuce, example_keys, systematic
+
+
+class OrderDraws(NamedTuple):
+    """What is hidden in K draws of each example, C denoiser calls each, and what their law says of it.
+
+    The estimate of draw k is sum_c sum_l weights[b, k, c, l] CE_l(masks[b, k, c]). `weights` and `log_q` depend on w.
+    """
+
+    masks: Bool[Array, "B K C L"]  # hidden and scored
+    weights: Float[Array, "B K C L"]  # factors of the cross-entropies
+    log_q: Float[Array, "B K"]  # log-probability of the draw, up to what does not depend on w
+
+
+@dataclasses.dataclass(frozen=True)
+class OrderSpace:
+    """Hides what is left of a random order after a random number of steps.
+
+    An order of P_w is drawn for each of the K draws and i ~ U{1..L} for the example. The first i - 1 positions of the
+    order are revealed, and each member l of the hidden set H is scored with the factor L w_l / W(H): the next position
+    is averaged over, not drawn. Unbiased, and nothing is left out. For equal weights it is `ExactCount`. With
+    `every_step` all L hidden sets of an order are scored, L denoiser calls a draw.
+    """
+
+    every_step: bool = False
+    spread: Callable = systematic
+
+    def calls(self, length: int) -> int:
+        """Denoiser calls of one draw."""
+        return length if self.every_step else 1
+
+    def draw(
+        self, log_weights: Float[Array, "L"], key: Key[Array, ""], ids: Int[Array, "B"], samples: int, batch: int
+    ) -> OrderDraws:
+        """K = `samples` draws for rows `ids` of a batch of `batch` rows. Differentiable in `log_weights`."""
+        length = log_weights.shape[0]
+        order = jax.vmap(jax.vmap(PlackettLuce(log_weights).sample))(_keys(key, ids, samples))
+        revealed = self.spread(key, ids, batch).integers(jnp.full_like(ids, length))[:, None]
+        if self.every_step:
+            revealed = jnp.broadcast_to(jnp.arange(length), (len(ids), length))
+        return self.given(log_weights, order, revealed)
+
+    def given(
+        self, log_weights: Float[Array, "L"], order: Int[Array, "B K L"], revealed: Int[Array, "B C"]
+    ) -> OrderDraws:
+        """The draws with these orders, after `revealed` steps of each."""
+        length = log_weights.shape[0]
+        rank = jnp.argsort(order, axis=-1)  # of each position
+        masks = rank[:, :, None] >= revealed[:, None, :, None]
+        factors = jax.nn.softmax(jnp.where(masks, jnp.broadcast_to(log_weights, masks.shape), -jnp.inf), axis=-1) * (
+            length / revealed.shape[1]
+        )
+        choices = PlackettLuce(log_weights).log_choices(order)
+        used = (
+            jnp.arange(length)[None, None] < revealed.max(1)[:, None, None]
+        )  # the score of what was revealed is enough
+        return OrderDraws(masks, factors, jnp.where(used, choices, 0).sum(-1))
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeSpace:
+    """Hides each position by itself at a random time: the estimator of arXiv 2511.19152 (and of GenMD4, for K = 2).
+
+    t is uniform on [t_min, 1], spread over the batch and shared by the K draws of an example; l is hidden with
+    probability t^w_l and scored with the factor (1 - t_min) w_l / t. What lies below t_min is left out, a bias of about
+    t_min^w_l for each token: so the weights are first multiplied until the smallest is at least `least`, which changes
+    no order. `least` = 0 leaves them.
+    """
+
+    t_min: float = 1e-3
+    least: float = 2.0
+    spread: Callable = systematic
+
+    def calls(self, length: int) -> int:
+        """Denoiser calls of one draw."""
+        return 1
+
+    def draw(
+        self, log_weights: Float[Array, "L"], key: Key[Array, ""], ids: Int[Array, "B"], samples: int, batch: int
+    ) -> OrderDraws:
+        """As `OrderSpace.draw`."""
+        t = self.t_min + (1 - self.t_min) * self.spread(key, ids, batch).uniform()
+        uniforms = jax.vmap(jax.vmap(lambda k: jax.random.uniform(k, log_weights.shape)))(_keys(key, ids, samples))
+        log_hidden = jnp.multiply.outer(jnp.log(t), self.weights(log_weights))
+        return self.given(log_weights, t, jnp.log(uniforms) < log_hidden[:, None])
+
+    def given(self, log_weights: Float[Array, "L"], t: Float[Array, "B"], masks: Bool[Array, "B K L"]) -> OrderDraws:
+        """The draws with these times and masks."""
+        weights = self.weights(log_weights)
+        log_hidden = jnp.multiply.outer(jnp.log(t), weights)
+        visible = jnp.where(log_hidden < 0, log_hidden, -1)  # t = 1 hides everything
+        log_q = jnp.where(masks, log_hidden[:, None], jnp.log(-jnp.expm1(visible))[:, None]).sum(-1)
+        factors = jnp.multiply.outer((1 - self.t_min) / t, weights)
+        return OrderDraws(masks[:, :, None], jnp.where(masks, factors[:, None], 0)[:, :, None], log_q)
+
+    def weights(self, log_weights: Float[Array, "L"]) -> Float[Array, "L"]:
+        """w, scaled. The scale is part of the estimator, not of what is learned: no gradient passes through it."""
+        if self.least <= 0:
+            return jnp.exp(log_weights)
+        scale = jnp.maximum(0, jnp.log(self.least) - log_weights.min())
+        return jnp.exp(log_weights + jax.lax.stop_gradient(scale))
+
+
+def surrogate(nats: Float[Array, "B K"], log_q: Float[Array, "B K"], baseline: bool = True) -> Float[Array, "B"]:
+    """mean_k F_k, with the gradient of mean_k F_k + (1/K) sum_k stop(F_k - mean_{j != k} F_j) log q_k.
+
+    Unbiased in both parts where the K draws are independent given what they share. For K = 1, or without `baseline`,
+    nothing is subtracted.
+    """
+    samples = nats.shape[1]
+    advantage = nats
+    if baseline and samples > 1:
+        advantage = nats - (nats.sum(1, keepdims=True) - nats) / (samples - 1)
+    score = jax.lax.stop_gradient(advantage) * (log_q - jax.lax.stop_gradient(log_q))
+    return (nats + score).mean(1)
+
+
+def learned_order_bound(
+    denoiser: Denoiser,
+    tokens: Int[Array, "B L"],
+    draws: OrderDraws,
+    *,
+    vocab: int,
+    baseline: bool = True,
+    nll: Callable = dense,
+) -> Terms:
+    """The estimate of the bound, with the gradient of network and order weights; B K C denoiser rows.
+
+    In nats per example; `scored` counts all K draws.
+    """
+    shape = draws.masks.shape
+    flat = lambda x: jnp.broadcast_to(x, shape).reshape(-1, shape[-1])
+    targets, masks = flat(tokens[:, None, None]), flat(draws.masks)
+    losses = nll(denoiser, jnp.where(masks, vocab, targets), None, targets, masks).reshape(shape)
+    nats = (draws.weights * losses).sum((2, 3))
+    counted = jnp.full(shape[0], shape[-1], jnp.int32)
+    return Terms(surrogate(nats, draws.log_q, baseline), counted, draws.masks.sum((1, 2, 3)))
+
+
+def _keys(key: Key[Array, ""], ids: Int[Array, "B"], samples: int) -> Key[Array, "B K"]:
+    keys = example_keys(jax.random.fold_in(key, _ORDERS), ids)
+    return jax.vmap(lambda k: jax.random.split(k, samples))(keys)
+
+
+_ORDERS = 4  # use of the key of a draw, beside those of the scalar laws

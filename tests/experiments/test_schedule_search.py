@@ -1,0 +1,147 @@
+"""The schedule search: halving, what it keeps, and the program."""
+
+import dataclasses
+import json
+
+import numpy as np
+import programs
+import pytest
+
+from experiments import schedules, targets
+from experiments.search import Cells, halve, rows_needed
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """`run(config, workdir, *flags) -> (exit code, standard output, standard error)`."""
+
+    def call(config, workdir, *flags):
+        capfd.readouterr()
+        flags = [f"--config=experiments/configs/{config}.py:quick", f"--workdir={workdir}", *flags]
+        return programs.run_here(schedules.main, flags, monkeypatch), *capfd.readouterr()
+
+    return call
+
+
+def read(workdir):
+    return json.loads((workdir / "report.json").read_text())
+
+
+# ---- halving ---------------------------------------------------------------------------------------------------------
+
+
+def test_halving_goes_on_with_the_best_and_measures_no_row_twice():
+    quality = {name: q for q, name in enumerate("abcdefgh")}
+    noise = np.random.default_rng(0).normal(size=64)  # shared by all, so that no rung errs
+    asked = []
+
+    def measure(name, start, stop):
+        asked.append((name, start, stop))
+        return quality[name] + noise[start:stop]
+
+    found = halve(list(quality), (4, 16, 64), 0.25, measure, higher=True)
+    assert found.best == "h"
+    assert {name: len(v) for name, v in found.values.items()} == dict.fromkeys("abcdef", 4) | dict(g=16, h=64)
+    assert sum(stop - start for _, start, stop in asked) == rows_needed(8, (4, 16, 64), 0.25)
+    assert halve(list(quality), (4, 16, 64), 0.25, measure, higher=False).best == "a"
+
+
+@pytest.mark.parametrize(
+    "rungs, keep, words",
+    [((), 0.5, "rungs"), ((4, 4), 0.5, "must increase"), ((1,), 0.5, "at least 2"), ((4,), 0.0, "keep=0.0")],
+)
+def test_halving_that_will_not_do(rungs, keep, words):
+    with pytest.raises(ValueError, match=words):
+        halve(["a"], rungs, keep, None, True)
+
+
+def test_what_was_measured_is_kept_but_for_half_a_line(tmp_path):
+    path = tmp_path / "cells.jsonl"
+    values = np.array([0.1, 1 / 3])
+    first = Cells(path).get("a", lambda: values)
+    Cells(path).get("b", lambda: values)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])  # as a kill leaves it
+    cells = Cells(path)
+    np.testing.assert_array_equal(cells.get("a", None), first)
+    assert "a" in cells and "b" not in cells
+    cells.get("b", lambda: values)
+    assert path.read_bytes() == whole
+
+
+# ---- the program -----------------------------------------------------------------------------------------------------
+
+
+def test_toys_have_the_known_values(x64):
+    """Linear, sine, sine squared and cosine on the extreme toy in 3 steps: independent reference values."""
+    law = targets.TOYS["extreme"]()
+    table = schedules.analysis.true_conditionals(law)
+    known = dict(linear=(0.4051, 0.5193), sine=(0.5816, 0.8713), sine_squared=(0.3882, 0.4913), cosine=(0.3235, 0.3908))
+    for name, (tv, kl) in known.items():
+        grid = schedules.OnGrid.sampled(schedules.USUAL[name], 3)
+        found = schedules.exactly(law, table, "ancestral", grid, 3)
+        assert found["tv"] == pytest.approx(tv, abs=1e-4) and found["kl"] == pytest.approx(kl, abs=1e-4)
+    worst = schedules.exactly(law, table, "ancestral", schedules.OnGrid.sampled(schedules.process.beta(0.1, 1.0), 3), 3)
+    assert worst["tv"] == pytest.approx(0.9288, abs=1e-4) and worst["kl"] == pytest.approx(2.6420, abs=1e-4)
+
+
+def test_the_two_toys_prefer_opposite_halves(run, tmp_path):
+    code, out, errors = run("schedules_toy", tmp_path)
+    assert code == 0 and "best, beta(0.5, 0.3)" in out, errors
+    rows = read(tmp_path)["facts"]["comparison"]
+    of = lambda **known: [r for r in rows if known.items() <= r.items()]
+    for toy, best in dict(extreme="best, beta(0.5, 0.3)", middle="best, beta(0.3, 0.5)").items():
+        tv = {r["schedule"]: r["tv"] for r in of(target=toy, sampler="ancestral")}
+        assert best in tv and tv[best] == min(v for name, v in tv.items() if "beta" in name)
+    assert of(target="extreme", sampler="random_count", schedule="optimal budget")[0]["kl"] == pytest.approx(
+        0, abs=1e-12
+    )
+
+
+def test_a_search_is_not_repeated(run, tmp_path, monkeypatch):
+    code, out, errors = run("schedules_chain", tmp_path)
+    assert code == 0 and "beta(0.9, 0.9)" in out, errors
+    report = read(tmp_path)
+    gain = report["metrics"]["ancestral, T = 4, gain over linear"]
+    assert gain["mean"] > 3 * gain["standard_error"] > 0
+    assert len(report["heatmaps"]) == 1 and report["facts"]["comparison"][0]["T"] == 4
+
+    monkeypatch.setattr(targets, "sampler", lambda *_: None)  # nothing may be measured again
+    assert run("schedules_chain", tmp_path)[0] == 0
+    same = read(tmp_path)
+    assert same["metrics"] == report["metrics"] and same["heatmaps"] == report["heatmaps"]
+
+
+@pytest.mark.parametrize("planner", ["random_count", "confidence"])
+def test_a_sampler_serves_every_schedule_by_one_compilation(planner):
+    traces = []
+    target = dataclasses.replace(targets.toy("middle"), bind=lambda table: traces.append(1) or table)
+    measure = targets.sampler(target, planner, 3, batch=32)
+    values = [measure(schedules.OnGrid.sampled(s, 3), "search", 0, 64).mean() for s in schedules.USUAL.values()]
+    assert len(traces) == 1
+    assert len(set(values)) > 1 and all(0 < v <= 1 for v in values)
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["steps=(0,)"], ["steps=(0,)", "at least 1"]),
+        (["steps=()"], ["steps=()", "at least 1"]),
+        (["grid.a=(0.0,)"], ["a=0.0", "must be > 0"]),
+        (["grid.b=()"], ["grid.b is empty"]),
+        (["family=magic"], ["family='magic'", "kumaraswamy"]),
+        (["target=magic"], ["target='magic'", "checkpoint"]),
+        (["metric=magic"], ["metric='magic'", "kl"]),
+        (["planners=('confidence',)"], ["planners", "ancestral, random_count"]),
+        (["target=chain", "rungs=(9, 4)"], ["rungs=(9, 4)", "must increase"]),
+        (["target=chain", "keep=2.0"], ["keep=2.0", "(0, 1]"]),
+        (["target=chain", "held_out=1"], ["held_out=1", ">= 2"]),
+        (["target=chain", "planners=('magic',)"], ["planner='magic'", "confidence"]),
+        (["target=checkpoint", "checkpoint.run=nowhere"], ["no training run at nowhere"]),
+    ],
+    ids=str,
+)
+def test_what_will_not_do(run, tmp_path, flags, words):
+    code, out, errors = run("schedules_toy", tmp_path, *(f"--config.{flag}" for flag in flags))
+    assert code == 2 and len(errors.splitlines()) == 1 and "Traceback" not in errors + out, errors
+    assert all(word in errors for word in words), errors
