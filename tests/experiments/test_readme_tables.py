@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import tables
+from experiments import cli, tables
 
 
 def test_readme_agrees_with_results():
@@ -12,6 +12,12 @@ def test_readme_agrees_with_results():
     assert tables.rebuild(text) == text
     kept = [name for name, table in tables.TABLES.items() if any(tables.RESULTS.glob(table.files))]
     assert [name for name in kept if f"<!-- table:{name} -->" not in text] == []
+
+
+def test_the_kept_demo_is_the_demo_of_its_config():
+    kept = json.loads((tables.RESULTS / "training" / "demo" / "report.json").read_text())
+    assert kept["config"] == cli.to_dict(cli.load_config("experiments/configs/demo_python_docs.py"))
+    assert kept["environment"]["dirty"] is False
 
 
 def test_a_changed_number_is_noticed(tmp_path):
