@@ -39,6 +39,13 @@ from mdmjax.process import (
 
 pytestmark = pytest.mark.usefixtures("x64")
 
+# Compiled once for each length; called as they are they would be compiled operation by operation.
+bound_of, slope_of, entropy_of = (jax.jit(f) for f in (order_bound, jax.value_and_grad(order_bound, 1), order_entropy))
+in_steps = jax.jit(
+    lambda losses, v, steps: discrete_multivariate_bound(losses, PositionPowers(v), steps),
+    static_argnums=2,
+)
+
 
 def table():
     """Losses of three positions: -log of uniform numbers, for each position by visible sets by size, then order."""
@@ -135,11 +142,11 @@ REFERENCE = [
 )
 def test_reference_values(w, bound, gradient, errors, timed):
     losses, log_w = table(), jnp.log(jnp.asarray(w, float))
-    value, slope = jax.value_and_grad(order_bound, 1)(losses, log_w)
+    value, slope = slope_of(losses, log_w)
     assert value == pytest.approx(bound, abs=1e-12)
     np.testing.assert_allclose(slope, gradient, atol=1e-6)
     for steps, error in zip((1, 4, 16, 64, 256), errors, strict=True):
-        found = discrete_multivariate_bound(losses, powers(w), steps) - value
+        found = in_steps(losses, log_w, steps) - value
         assert abs(found) == pytest.approx(error, abs=1e-6)
     ratio = errors[3] / errors[4]
     assert 3.6 < ratio < 4.4
@@ -158,7 +165,7 @@ def test_the_literal_reading_of_the_paper_is_another_number():
 def test_three_ways_agree(length):
     rng = np.random.default_rng(length)
     losses, log_w = random_losses(length), jnp.asarray(rng.normal(size=length))
-    truth = order_bound(losses, log_w)
+    truth = bound_of(losses, log_w)
     enumerated = bound_over_orders(losses, jnp.exp(PlackettLuce(log_w).log_prob(jnp.asarray(all_orders(length)))))
     assert enumerated == pytest.approx(float(truth), abs=1e-12)
     for base in (Linear(), Cosine(), beta(0.9, 0.3)):
@@ -194,7 +201,7 @@ def test_one_schedule_for_all_gives_the_mean_over_orders():
     mean = float(order_losses(losses).mean())
     for schedule in (Linear(), Polynomial(3.0), Cosine(), SineSquared()):
         assert multivariate_bound(losses, Each((schedule,) * 4)) == pytest.approx(mean, abs=1e-10)
-    assert order_bound(losses, jnp.zeros(4)) == pytest.approx(mean, abs=1e-12)
+    assert bound_of(losses, jnp.zeros(4)) == pytest.approx(mean, abs=1e-12)
 
 
 def test_conditionals_of_a_joint_law_cost_the_same_in_every_order():
@@ -204,19 +211,17 @@ def test_conditionals_of_a_joint_law_cost_the_same_in_every_order():
     for x in ([0, 1, 2], [2, 2, 0]):
         losses = masked_losses(denoiser, jnp.array(x), 3)
         for _ in range(3):
-            assert order_bound(losses, jnp.asarray(rng.normal(size=3))) == pytest.approx(
-                -math.log(p[tuple(x)]), abs=1e-10
-            )
+            assert bound_of(losses, jnp.asarray(rng.normal(size=3))) == pytest.approx(-math.log(p[tuple(x)]), abs=1e-10)
 
 
 def test_scale_and_names_change_nothing():
     losses, log_w = random_losses(4, 3), jnp.asarray(np.random.default_rng(5).normal(size=4))
-    value, slope = jax.value_and_grad(order_bound, 1)(losses, log_w)
-    assert order_bound(losses, log_w + 2.5) == pytest.approx(float(value), abs=1e-9)
+    value, slope = slope_of(losses, log_w)
+    assert bound_of(losses, log_w + 2.5) == pytest.approx(float(value), abs=1e-9)
     assert abs(slope.sum()) < 1e-12
     renamed = np.array([2, 0, 3, 1])
     sets = (all_masks(4)[:, np.argsort(renamed)] @ (8 >> np.arange(4))).astype(int)  # where each renamed set was
-    other, other_slope = jax.value_and_grad(order_bound, 1)(losses[sets][:, renamed], log_w[renamed])
+    other, other_slope = slope_of(losses[sets][:, renamed], log_w[renamed])
     assert other == pytest.approx(float(value), abs=1e-12)
     np.testing.assert_allclose(other_slope, slope[renamed], atol=1e-12)
 
@@ -226,9 +231,9 @@ def test_a_fixed_order_is_a_limit():
     order = [2, 1, 0]
     alone = order_losses(losses)[all_orders(3).tolist().index(order)]
     assert alone == pytest.approx(0.938303295154, abs=1e-11)
-    assert order_bound(losses, jnp.asarray(fixed_order(order))) == pytest.approx(float(alone), abs=1e-8)
+    assert bound_of(losses, jnp.asarray(fixed_order(order))) == pytest.approx(float(alone), abs=1e-8)
     for k, value in [(1, 1.9153245), (3, 1.2637784), (10, 0.9410788), (40, 0.9383033)]:
-        assert order_bound(losses, k * jnp.log(jnp.array([1.0, 2, 4]))) == pytest.approx(value, abs=1e-7)
+        assert bound_of(losses, k * jnp.log(jnp.array([1.0, 2, 4]))) == pytest.approx(value, abs=1e-7)
 
 
 def test_hidden_sets():
@@ -254,17 +259,17 @@ def test_hidden_sets():
 
 
 def test_entropy_of_the_order():
-    assert math.exp(order_entropy(jnp.zeros(5))) == pytest.approx(120, rel=1e-12)
+    assert math.exp(entropy_of(jnp.zeros(5))) == pytest.approx(120, rel=1e-12)
     log_w = jnp.asarray(np.random.default_rng(4).normal(size=5))
     p = np.exp(PlackettLuce(log_w).log_prob(jnp.asarray(all_orders(5))))
-    assert order_entropy(log_w) == pytest.approx(-(p * np.log(p)).sum(), rel=1e-12)
+    assert entropy_of(log_w) == pytest.approx(-(p * np.log(p)).sum(), rel=1e-12)
 
 
 def test_the_recursion_reaches_sixteen_positions():
     """On losses that depend on the position and on how many are hidden, whose bound is known."""
     sizes = all_masks(16).sum(1)
     losses = jnp.asarray(all_masks(16) * np.sqrt(sizes)[:, None])
-    value = jax.jit(order_bound)(losses, jnp.linspace(-1, 1, 16))
+    value = bound_of(losses, jnp.linspace(-1, 1, 16))
     assert value == pytest.approx(np.sqrt(np.arange(1, 17)).sum(), rel=1e-12)
     with pytest.raises(ValueError, match="length 17: .* up to 16"):
         hidden_law(jnp.zeros(17))
@@ -274,7 +279,7 @@ def test_equal_weights_are_the_ordinary_bound():
     denoiser = table_denoiser(jax.random.normal(jax.random.key(0), (64, 3, 3)))
     x = jnp.array([0, 2, 1])
     losses = masked_losses(denoiser, x, 3)
-    assert order_bound(losses, jnp.zeros(3)) == pytest.approx(float(continuous_bound(denoiser, x, 3)), abs=1e-12)
+    assert bound_of(losses, jnp.zeros(3)) == pytest.approx(float(continuous_bound(denoiser, x, 3)), abs=1e-12)
 
 
 def test_what_will_not_do():
