@@ -13,14 +13,17 @@ from mdmjax.reports.theme import page
 
 def report_html(report: Report) -> str:
     """The page of a report. Everything that comes from outside (texts, names, numbers) is escaped."""
+    tables = {name: plain(value) for name, value in report.facts.items() if _is_table(plain(value))}
+    rest = {name: value for name, value in report.facts.items() if name not in tables}
     sections = [
         _header(report),
         _section("Compared with", _comparison(report)),
         _section("Measured", _metrics(report.metrics), note="± one standard error"),
+        *(_section(name.capitalize(), _card(_table(rows))) for name, rows in tables.items()),
         _section("Curves", _curves(report)),
         _section("Maps", _heatmaps(report)),
         _section("Samples", _samples(report.samples)),
-        _section("Run", _card(_definitions(report.facts)) if report.facts else ""),
+        _section("Run", _card(_definitions(rest)) if rest else ""),
         _details("Config", _definitions(_flat(report.config), mono=True)),
         _details("Environment", _definitions(_flat(report.environment))),
     ]
@@ -162,6 +165,18 @@ def _definitions(items: Mapping[str, Any], mono: bool = False) -> str:
     for name, value in items.items():
         rows += f"<dt>{escape(name)}</dt><dd{' class=mono' if mono else ''}>{_nested(plain(value))}</dd>"
     return f"<dl>{rows}</dl>"
+
+
+def _is_table(value: Any) -> bool:
+    """A list of dicts that all have the same keys."""
+    return bool(value) and isinstance(value, list) and all(isinstance(v, dict) and [*v] == [*value[0]] for v in value)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    kind = {name: ' class="n"' if all(isinstance(r[name], int | float) for r in rows) else "" for name in rows[0]}
+    head = "".join(f"<th{kind[name]}>{escape(name)}</th>" for name in rows[0])
+    line = lambda row: "".join(f"<td{kind[name]}>{escape(_say(value))}</td>" for name, value in row.items())
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line(row)}</tr>' for row in rows)}</table>"
 
 
 def _nested(value: Any) -> str:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -119,6 +120,13 @@ def test_report_page_draws_the_curves(html, report):
     assert {reference[1:] for reference in page.links} | set(re.findall(r"url\(#([^)]*)\)", html)) <= set(ids)
     assert not re.findall(r"#0[0-9]0[0-9]0[0-9]\b", html)  # every stand-in became a colour of the page
     assert set(re.findall(r"var\((--[\w-]+)\)", html)) <= set(re.findall(r"(--[\w-]+):", html))
+
+
+def test_a_list_of_rows_is_a_table(report):
+    rows = [{"schedule": "<a>", "value": 0.25}, {"schedule": "b", "value": 1.5}]
+    page = report_html(dataclasses.replace(report, facts={"comparison": rows, "other": 3}))
+    assert "<h2>Comparison</h2>" in page and "<dt>comparison</dt>" not in page and "<dt>other</dt>" in page
+    assert '<tr><td>&lt;a&gt;</td><td class="n">0.25</td></tr>' in page
 
 
 def test_an_empty_report_has_a_page():
