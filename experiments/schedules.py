@@ -139,17 +139,21 @@ def exactly(law: np.ndarray, table: np.ndarray, planner: str, schedule: OnGrid, 
 
 def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
     """The best of the grid on the rows of the search, and how it and the usual schedules do on other rows."""
-    cli.check_workdir(workdir, config, free=("batch",))
     draw = sampling.TokenDraw(config.temperature, config.top_p)
     if config.held_out < 2 or config.batch < 1:
         raise ValueError(f"held_out={config.held_out}, batch={config.batch}: needs held_out >= 2 and batch >= 1")
+    wanted = {"search": max(config.rungs, default=0), "held-out": config.held_out}
+    for part, rows in (target.rows or {}).items():
+        if wanted[part] > rows:
+            raise ValueError(f"{part} rows: {wanted[part]} are asked for, and the data has {rows}: ask for fewer")
     budgets = [(planner, steps) for planner in config.planners for steps in config.steps]
-    measures = {
+    samplers = {
         (planner, steps): targets.sampler(target, planner, steps, draw, config.batch, config.seed)
         for planner, steps in budgets
     }
     names = {f"{config.family}({a:g}, {b:g})": (a, b) for a, b in grid}
     work = rows_needed(len(names), config.rungs, config.keep) + (len(USUAL) + 2) * config.held_out
+    cli.check_workdir(workdir, config, free=("batch",))  # last, so that a wrong command leaves nothing
     cells = Cells(workdir / "cells.jsonl")
     curve = cells.get("information curve", target.curve)
     smooth, change = analysis.concave(curve)
@@ -167,7 +171,12 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
             def measure(name, start, stop, part="search", at=(planner, steps), schedules=schedules):
                 nonlocal done
                 cell = f"{at[0]}, T = {at[1]}, {part}, {name}, rows {start} to {stop}"
-                values = cells.get(cell, lambda: measures[at](schedules[name], part, start, stop))
+
+                def sample():
+                    tokens = samplers[at](schedules[name], part, start, stop)
+                    return target.score(part, np.arange(start, stop), tokens)
+
+                values = cells.get(cell, sample)
                 done += stop - start
                 bar.update(done, at=f"T = {at[1]}, {name}")
                 return values
@@ -188,6 +197,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
                     "unit": target.unit,
                     "best is better by": "" if name == search.best else str(gain).removesuffix(target.unit).strip(),
                     "standard errors": "" if name == search.best else _ratio(gain),
+                    **_known(cells, target, smooth, planner, steps, name, schedules[name], samplers, config.held_out),
                     "tokens a step": " ".join(map(str, counts)),
                     "empty steps": int((counts == 0).sum()),
                 })  # fmt: skip
@@ -215,6 +225,23 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
         heatmaps=heatmaps,
         facts={"comparison": comparison, "energies for gamma = tau": energies(USUAL), **facts},
     )
+
+
+def _known(cells, target, curve, planner, steps, name, schedule, samplers, rows) -> dict:
+    """What theory says of a schedule, and what is counted over all its samples."""
+    known = {}
+    if planner != "confidence":
+        if planner == "ancestral":
+            hidden = np.asarray(schedule.hidden)[::-1]
+            bound = analysis.ancestral_bound(curve, hidden[: np.argmin(hidden) + 1])
+        else:
+            bound = analysis.counts_bound(curve, np.diff(sampling.visible_counts(schedule, steps, target.length)))
+        known["bound on KL, nats"] = round(bound, 4)
+    if target.statistic:
+        title, count = target.statistic
+        samples = lambda: [count(samplers[planner, steps](schedule, "held-out", 0, rows))]
+        known[title] = float(cells.get(f"{planner}, T = {steps}, {title}, {name}", samples)[0])
+    return known
 
 
 def estimate(values: np.ndarray, target: targets.Target) -> Estimate:

@@ -36,10 +36,12 @@ class Target:
     unit: str
     higher: bool  # is better
     curve: Callable[[], np.ndarray]  # h(0..L) of `analysis.information`
+    rows: dict[str, int] | None = None  # how many there are of each part; None: as many as one likes
+    statistic: tuple[str, Callable[[np.ndarray], float]] | None = None  # of all sampled tokens at once, and its name
 
 
 def sampler(target: Target, planner: str, steps: int, draw=sampling.TokenDraw(), batch: int = 64, seed: int = 0):  # noqa: B008
-    """`measure(schedule, part, start, stop) -> values [stop - start]`: compiled once for all schedules of T steps.
+    """`complete(schedule, part, start, stop) -> tokens [stop - start, L]`: compiled once for all schedules of T steps.
 
     A row's randomness is that of its number and part, the same for every schedule: differences have less noise.
     """
@@ -54,17 +56,16 @@ def sampler(target: Target, planner: str, steps: int, draw=sampling.TokenDraw(),
             capacity=capacity,
         ).tokens  # fmt: skip
 
-    def measure(schedule: OnGrid, part: str, start: int, stop: int) -> np.ndarray:
+    def complete(schedule: OnGrid, part: str, start: int, stop: int) -> np.ndarray:
         key = build.key(seed, 100 + PARTS.index(part))
         placed = OnGrid(*(jnp.asarray(x, jnp.result_type(float)) for x in (schedule.visible, schedule.hidden)))
-        values = []
+        tokens = []
         for first in range(start, stop, batch):
             rows = np.arange(first, first + batch)
-            tokens = run(target.params, placed, jnp.asarray(target.canvas(part, rows)), key, jnp.asarray(rows))
-            values.append(target.score(part, rows, np.asarray(tokens)))
-        return np.concatenate(values)[: stop - start]
+            tokens.append(run(target.params, placed, jnp.asarray(target.canvas(part, rows)), key, jnp.asarray(rows)))
+        return np.concatenate(tokens)[: stop - start]
 
-    return measure
+    return complete
 
 
 PARTS = ("search", "held-out")
@@ -88,9 +89,16 @@ def chain(c: ConfigDict) -> Target:
     masks = lambda part, rows: np.full((len(rows), c.length), c.vocab, np.int32)
     entropy = markov.entropy
     excess = lambda part, rows, tokens: -markov.log_prob(tokens) - entropy
+
+    def pairs(tokens: np.ndarray) -> float:
+        found = np.zeros((c.vocab, c.vocab))
+        np.add.at(found, (tokens[:, :-1], tokens[:, 1:]), 1)
+        return analysis.total_variation(found / found.sum(), markov.pairs())
+
     return Target(
         "chain", lambda denoiser: denoiser, markov.denoiser(), c.vocab, c.length, masks, excess,
         "-log p of a sample, less the entropy", "nats", False, markov.information_curve,
+        statistic=("total variation of neighbours", pairs),
     )  # fmt: skip
 
 
@@ -117,6 +125,7 @@ def checkpoint(config: ConfigDict, say: Callable) -> tuple[Target, runs.Run]:
     held = {part: np.asarray(build.rows_of(corpus.splits[split], length, split)[0]) for part, split in splits.items()}
     curve = lambda: _curve(model, trained.params, held["search"], vocab, c.curve_rows)
     common = dict(bind=model.bind, params=trained.params, vocab=vocab, length=length, curve=curve)
+    available = {part: len(rows) for part, rows in held.items()}
 
     def infill() -> Target:
         if not 0 < c.hidden <= 1:
@@ -125,7 +134,7 @@ def checkpoint(config: ConfigDict, say: Callable) -> tuple[Target, runs.Run]:
 
         def given(part, rows):
             order = np.random.default_rng(config.seed).permutation(len(held[part]))
-            return held[part][order[rows % len(order)]]
+            return held[part][order[rows % len(order)]]  # a last batch may be filled up
 
         def hidden(part, rows):
             places = np.stack([np.random.default_rng((config.seed, row)).permutation(length) for row in rows])
@@ -137,7 +146,7 @@ def checkpoint(config: ConfigDict, say: Callable) -> tuple[Target, runs.Run]:
             return ((tokens == given(part, rows)) & hidden(part, rows)).sum(1) / count
 
         return Target("infill", canvas=canvas, score=restored, metric="hidden tokens restored", unit="share",
-                      higher=True, **common)  # fmt: skip
+                      higher=True, rows=available, **common)  # fmt: skip
 
     def ngram() -> Target:
         if corpus.splits["train"].ndim != 1:

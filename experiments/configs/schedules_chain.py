@@ -9,7 +9,7 @@ from experiments.configs.base import search, variant
 def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = search()
-    config.update(target="chain", planners=("ancestral", "random_count"), steps=(4, 8, 16, 32), batch=256)
-    config.update(rungs=(256, 1024, 4096), held_out=4096)
+    config.update(target="chain", planners=("ancestral", "random_count"), steps=(4, 8, 16, 32), batch=128)
+    config.update(rungs=(128, 512), held_out=1024)
     quick = dict(steps=(4,), planners=("ancestral",), grid__a=(0.3, 0.9), grid__b=(0.3, 0.9), rungs=(64,), held_out=64)
     return variant(config, name, **quick, batch=64)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import ports
 import programs
 import pytest
 
-from experiments import build, cli, evaluate, plan, runs, sample, train
+from experiments import build, cli, evaluate, plan, runs, sample, schedules, train
 from mdmjax import data
 from mdmjax.training import checkpoints
 
@@ -188,6 +189,32 @@ def test_sample_unconditionally_and_infilling(run, place, trained):
     whole = "".join(piece for piece, _ in text["pieces"])
     assert code == 0 and len(whole) == 16 and whole[1:4] == "he " and whole[7:14] == " sat on"
     assert [given for _, given in text["pieces"]] == [False, True, False, True, False]
+
+
+def test_a_schedule_is_searched_and_sampled_with(run, place, trained):
+    flags = ["--config=experiments/configs/schedules_text.py:quick", f"--workdir={place / 'search'}"]
+    flags += [f"--config.checkpoint.run={trained}", "--config.rungs=(4,)", "--config.held_out=4", "--config.batch=4"]
+    code, out, errors = run(schedules, *flags)
+    assert code == 0 and "optimal budget" in out, errors
+    report = read(place / "search")
+    (best,) = (row for row in report["facts"]["comparison"] if row["best is better by"] == "")
+    a, b = map(float, re.findall(r"[0-9.]+", best["schedule"]))
+    config = place / "search" / "best_confidence_4.py"
+    code, out, errors = run(sample, f"--config={config}", f"--workdir={place / 'searched'}", "--config.sample.rows=2")
+    assert code == 0, errors
+    used = read(place / "searched")["config"]["sample"]
+    assert (used["schedule"], used["schedule_args"], used["steps"]) == ("beta", [a, b], 4)
+
+    refused = flags[:1] + [f"--workdir={place / 'no-search'}", *flags[2:]]
+    for change, words in [
+        ("checkpoint.split=test", ["must not see the test split", "validation and test"]),
+        ("checkpoint.held_out=validation", ["nor the split that it is judged on"]),
+        ("held_out=4000", ["held-out rows: 4000", "ask for fewer"]),
+        ("metric=magic", ["metric='magic'", "infill"]),
+        ("checkpoint.hidden=0.0", ["checkpoint.hidden=0.0", "(0, 1]"]),
+    ]:
+        assert_refused(run(schedules, *refused, f"--config.{change}"), *words)
+        assert not (place / "no-search" / "config.json").exists()
 
 
 def test_an_autoregressive_baseline_goes_through_the_same_programs(run, place):

@@ -105,6 +105,9 @@ def test_a_search_is_not_repeated(run, tmp_path, monkeypatch):
     gain = report["metrics"]["ancestral, T = 4, gain over linear"]
     assert gain["mean"] > 3 * gain["standard_error"] > 0
     assert len(report["heatmaps"]) == 1 and report["facts"]["comparison"][0]["T"] == 4
+    for row in report["facts"]["comparison"]:  # the samples are no nearer to the chain than the bound allows
+        excess, error = map(float, row["value"].split(" ± "))
+        assert row["bound on KL, nats"] > 1 and 0 < row["total variation of neighbours"] < 1 and excess > error > 0
 
     monkeypatch.setattr(targets, "sampler", lambda *_: None)  # nothing may be measured again
     assert run("schedules_chain", tmp_path)[0] == 0
@@ -116,8 +119,9 @@ def test_a_search_is_not_repeated(run, tmp_path, monkeypatch):
 def test_a_sampler_serves_every_schedule_by_one_compilation(planner):
     traces = []
     target = dataclasses.replace(targets.toy("middle"), bind=lambda table: traces.append(1) or table)
-    measure = targets.sampler(target, planner, 3, batch=32)
-    values = [measure(schedules.OnGrid.sampled(s, 3), "search", 0, 64).mean() for s in schedules.USUAL.values()]
+    complete = targets.sampler(target, planner, 3, batch=32)
+    samples = [complete(schedules.OnGrid.sampled(s, 3), "search", 0, 64) for s in schedules.USUAL.values()]
+    values = [target.score("search", np.arange(64), tokens).mean() for tokens in samples]
     assert len(traces) == 1
     assert len(set(values)) > 1 and all(0 < v <= 1 for v in values)
 
