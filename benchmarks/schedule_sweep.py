@@ -26,7 +26,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, value in dict(grid=10, steps=16, samples=256).items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--planner", choices=list(targets.PLANNERS), default="ancestral")
+    parser.add_argument("--planner", choices=targets.PLANNERS, default="ancestral")
     parser.add_argument("--out", help="write the JSON here too")
     return parser.parse_args(argv)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from mdmjax import data, evaluation, networks, objectives, process, sampling, training
-from mdmjax.base import Schedule
+from mdmjax.base import Planner, Schedule
 from mdmjax.data import Corpus, Vocabulary
 
 SCHEDULES = dict(
@@ -53,6 +53,14 @@ def schedule(c: ConfigDict, group: str) -> Schedule:
         raise ValueError(
             f"{group}.schedule_args={tuple(c.schedule_args)} do not fit {group}.schedule={c.schedule!r}: {error}"
         ) from None
+
+
+def planner(name: str, field: str, schedule: Schedule, steps: int, dtype: str = "float32") -> Planner:
+    """The planner of that name for a network of that type. ValueError that names the field for any other name."""
+    made = choose(name, field, PLANNERS)(schedule, steps)
+    if isinstance(made, sampling.Confidence) and dtype == "bfloat16":
+        made = dataclasses.replace(made, tie=2.0**-5)  # above the rounding of its probabilities
+    return made
 
 
 def key(seed: int, use: int) -> Key[Array, ""]:
@@ -281,10 +289,7 @@ class Experiment:
                 f"sample.schedule={c.schedule!r}: this model is told the time, and knows that of law.schedule="
                 f"{self.config.law.schedule!r} only: leave sample.schedule empty"
             )
-        planner = choose(name, "sample.planner", PLANNERS)(given or law, c.steps)
-        if isinstance(planner, sampling.Confidence) and self.config.network.dtype == "bfloat16":
-            planner = dataclasses.replace(planner, tie=2.0**-5)  # above the rounding of its probabilities
-        return planner
+        return planner(name, "sample.planner", given or law, c.steps, self.config.network.dtype)
 
     def sampler(self, c: ConfigDict, trace: bool = False) -> Callable:
         """`run(params, tokens, key)`, compiled once, from a `sample` group of fields."""

@@ -19,7 +19,7 @@ from mdmjax import analysis, process, sampling
 from mdmjax.base import Estimate, Schedule
 from mdmjax.evaluation.blocks import ratio
 from mdmjax.process import OnGrid
-from mdmjax.reports import Heatmap, Report, write_atomic, write_report
+from mdmjax.reports import Heatmap, Report, to_json, write_atomic, write_report
 
 USUAL = dict(
     linear=process.Linear(),
@@ -39,16 +39,16 @@ def main(config, workdir):
         raise ValueError(f"steps={tuple(config.steps)}: one or more numbers of at least 1")
     grid = candidates(config)
     programs = dict(
-        toys=lambda: enumerate_toys(config, grid),
+        toys=lambda: enumerate_toys(config, workdir, grid),
         chain=lambda: search_target(config, workdir, grid, targets.chain(config.chain)),
-        checkpoint=lambda: search_target(config, workdir, grid, targets.checkpoint(config, say)[0]),
+        checkpoint=lambda: search_target(config, workdir, grid, targets.checkpoint(config, say)),
     )
-    found = build.choose(config.target, "target", programs)()
+    found, before = build.choose(config.target, "target", programs)()
     report = Report(
         config=cli.to_dict(config),
         seed=config.seed,
         command=f"python -m experiments.schedules {shlex.join(sys.argv[1:])}",
-        wall_seconds=time.monotonic() - began,
+        wall_seconds=time.monotonic() - began + before,
         **found,
     )
     page = write_report(workdir, report)
@@ -73,13 +73,14 @@ def energies(schedules: dict[str, Schedule]) -> dict[str, float]:
 # ---- by enumeration --------------------------------------------------------------------------------------------------
 
 
-def enumerate_toys(config, grid) -> dict:
+def enumerate_toys(config, workdir: Path, grid) -> tuple[dict, float]:
     """Both toys, exactly: total variation and KL of the output law for every schedule, sampler and number of steps."""
     metric = build.choose(config.metric, "metric", dict(tv="total variation", kl="KL, nats"))
     if not set(config.planners) <= {"ancestral", "random_count"}:
         raise ValueError(f"planners={tuple(config.planners)}: of a toy, choose from ancestral, random_count")
     comparison, heatmaps, facts = [], {}, {}
     names = [(toy, planner, steps) for toy in targets.TOYS for planner in config.planners for steps in config.steps]
+    cli.check_workdir(workdir, config)
     cli.started()
     with cli.progress(len(names) * len(grid), unit="schedule") as bar:
         for number, (toy, planner, steps) in enumerate(names):
@@ -116,7 +117,7 @@ def enumerate_toys(config, grid) -> dict:
         metrics={},
         heatmaps=heatmaps,
         facts={"comparison": comparison, "energies for gamma = tau": energies(USUAL), **facts},
-    )
+    ), 0.0
 
 
 def exactly(law: np.ndarray, table: np.ndarray, planner: str, schedule: OnGrid, steps: int) -> dict[str, float]:
@@ -137,8 +138,11 @@ def exactly(law: np.ndarray, table: np.ndarray, planner: str, schedule: OnGrid, 
 # ---- by sampling -----------------------------------------------------------------------------------------------------
 
 
-def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
-    """The best of the grid on the rows of the search, and how it and the usual schedules do on other rows."""
+def search_target(config, workdir: Path, grid, target: targets.Target) -> tuple[dict, float]:
+    """The best of the grid on the rows of the search, and how it and the usual schedules do on other rows.
+
+    Also the seconds that earlier calls of the program have spent on measuring.
+    """
     draw = sampling.TokenDraw(config.temperature, config.top_p)
     if config.held_out < 2 or config.batch < 1:
         raise ValueError(f"held_out={config.held_out}, batch={config.batch}: needs held_out >= 2 and batch >= 1")
@@ -154,9 +158,12 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
     names = {f"{config.family}({a:g}, {b:g})": (a, b) for a, b in grid}
     work = rows_needed(len(names), config.rungs, config.keep) + (len(USUAL) + 2) * config.held_out
     cli.check_workdir(workdir, config, free=("batch",))  # last, so that a wrong command leaves nothing
+    claim(workdir, target)
     cells = Cells(workdir / "cells.jsonl")
+    before = cells.seconds
     curve = cells.get("information curve", target.curve)
     smooth, change = analysis.concave(curve)
+    smooth = smooth[target.length - target.masks :] - smooth[target.length - target.masks]  # given what is visible
     comparison, heatmaps, metrics, baselines, facts = [], {}, {}, {}, {}
     cli.started()
     done = 0
@@ -165,8 +172,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
             budget_name = f"{planner}, T = {steps}"
             schedules = {name: OnGrid.sampled(grid[ab], steps) for name, ab in names.items()}
             schedules |= {name: OnGrid.sampled(schedule, steps) for name, schedule in USUAL.items()}
-            budget, _ = analysis.optimal_counts(smooth, steps)
-            schedules[BUDGET] = OnGrid.budget(budget)
+            schedules[BUDGET] = OnGrid.budget(analysis.optimal_counts(smooth, steps)[0])
 
             def measure(name, start, stop, part="search", at=(planner, steps), schedules=schedules):
                 nonlocal done
@@ -188,7 +194,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
             for name in rivals:
                 value = estimate(held[name], target)
                 gain = estimate((held[name] - best) * (-1 if target.higher else 1), target)
-                counts = np.diff(sampling.visible_counts(schedules[name], steps, target.length))
+                counts = np.diff(sampling.visible_counts(schedules[name], steps, target.masks))
                 comparison.append({
                     "sampler": planner,
                     "T": steps,
@@ -206,7 +212,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
                 if name != search.best:
                     metrics[f"{budget_name}, gain over {name}"] = gain
             means = {names[name]: values.mean() for name, values in search.values.items()}
-            label = f"{budget_name}: {target.metric}"
+            label = f"{budget_name}: {target.metric}, on at least {config.rungs[0]} rows"
             heatmaps[label] = heatmap(config, means, names[search.best], target.unit)
             rows = {name: len(values) for name, values in search.values.items() if len(values) == max(config.rungs)}
             facts[f"finalists, {budget_name}"] = {name: float(search.values[name].mean()) for name in rows}
@@ -223,19 +229,29 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> dict:
         baselines=baselines,
         against=[],
         heatmaps=heatmaps,
-        facts={"comparison": comparison, "energies for gamma = tau": energies(USUAL), **facts},
-    )
+        facts={"comparison": comparison, "target": target.identity, **facts},
+    ), before
+
+
+def claim(workdir: Path, target: targets.Target) -> None:
+    """Makes the workdir that of a search for this model, or finds that it is. UsageError for that of another."""
+    path, text = workdir / "target.json", to_json(target.identity)
+    if path.exists() and path.read_text() != text:
+        raise cli.UsageError(
+            f"{workdir} holds a search for another model or other data (see {path}): give another --workdir"
+        )
+    write_atomic(path, text)
 
 
 def _known(cells, target, curve, planner, steps, name, schedule, samplers, rows) -> dict:
     """What theory says of a schedule, and what is counted over all its samples."""
-    known = {}
+    known = {"bound on KL, nats": "–"}  # of confidence none is known
     if planner != "confidence":
         if planner == "ancestral":
             hidden = np.asarray(schedule.hidden)[::-1]
             bound = analysis.ancestral_bound(curve, hidden[: np.argmin(hidden) + 1])
         else:
-            bound = analysis.counts_bound(curve, np.diff(sampling.visible_counts(schedule, steps, target.length)))
+            bound = analysis.counts_bound(curve, np.diff(sampling.visible_counts(schedule, steps, target.masks)))
         known["bound on KL, nats"] = round(bound, 4)
     if target.statistic:
         title, count = target.statistic
@@ -245,7 +261,8 @@ def _known(cells, target, curve, planner, steps, name, schedule, samplers, rows)
 
 
 def estimate(values: np.ndarray, target: targets.Target) -> Estimate:
-    """The mean over rows, which may be neighbours in a text."""
+    """The mean over the held-out rows, in the order of their text, for neighbours in it are alike."""
+    values = values[np.argsort(target.place("held-out", np.arange(len(values))), kind="stable")]
     return ratio(values, np.ones(len(values), int), target.unit, target.metric)
 
 

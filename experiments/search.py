@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,13 +16,18 @@ class Cells:
 
     def __init__(self, path: Path):
         self._path, self._known = path, {}
+        self.seconds = 0.0  # that all cells took, also those of earlier calls of the program
         intact = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
             try:
                 cell = json.loads(line)
-                self._known[cell["name"]] = np.array(cell["values"], float)
+                values, seconds = np.array(cell["values"], float), float(cell["seconds"])
             except (ValueError, KeyError):
+                break
+            if not line.endswith(b"\n"):
                 break  # half of a line, which a kill left
+            self._known[cell["name"]] = values
+            self.seconds += seconds
             intact += len(line)
         if path.exists() and intact < path.stat().st_size:
             os.truncate(path, intact)
@@ -32,11 +38,15 @@ class Cells:
     def get(self, name: str, measure: Callable[[], np.ndarray]) -> np.ndarray:
         """What is known of that name, else `measure()`, which is then known."""
         if name not in self._known:
+            began = time.monotonic()
             values = np.asarray(measure(), float)
+            seconds = time.monotonic() - began
             with open(self._path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"name": name, "values": [float(f"{v:.7g}") for v in values]}) + "\n")
+                short = [float(f"{v:.7g}") for v in values]
+                file.write(json.dumps({"name": name, "seconds": round(seconds, 3), "values": short}) + "\n")
                 file.flush()
-            self._known[name] = np.array([float(f"{v:.7g}") for v in values])  # as a later run will read it
+            self.seconds += seconds
+            self._known[name] = np.array(short)  # as a later run will read it
         return self._known[name]
 
 

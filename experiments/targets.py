@@ -14,7 +14,7 @@ from mdmjax import analysis, sampling
 from mdmjax.evaluation import ngrams
 from mdmjax.process import OnGrid
 
-PLANNERS = dict(ancestral=sampling.Ancestral, random_count=sampling.RandomCount, confidence=sampling.Confidence)
+PLANNERS = ("ancestral", "random_count", "confidence")  # those that a schedule makes a difference to
 TOYS = dict(extreme=analysis.extreme_law, middle=analysis.middle_law)
 
 
@@ -30,6 +30,7 @@ class Target:
     params: Any
     vocab: int
     length: int
+    masks: int  # of the length, those that are to be filled in
     canvas: Callable[[str, np.ndarray], np.ndarray]  # (part, row numbers) -> tokens with masks
     score: Callable[[str, np.ndarray, np.ndarray], np.ndarray]
     metric: str
@@ -38,6 +39,9 @@ class Target:
     curve: Callable[[], np.ndarray]  # h(0..L) of `analysis.information`
     rows: dict[str, int] | None = None  # how many there are of each part; None: as many as one likes
     statistic: tuple[str, Callable[[np.ndarray], float]] | None = None  # of all sampled tokens at once, and its name
+    place: Callable[[str, np.ndarray], np.ndarray] = lambda part, rows: rows  # of rows in a text
+    identity: dict = dataclasses.field(default_factory=dict)  # what the numbers belong to
+    dtype: str = "float32"  # of the network
 
 
 def sampler(target: Target, planner: str, steps: int, draw=sampling.TokenDraw(), batch: int = 64, seed: int = 0):  # noqa: B008
@@ -45,15 +49,16 @@ def sampler(target: Target, planner: str, steps: int, draw=sampling.TokenDraw(),
 
     A row's randomness is that of its number and part, the same for every schedule: differences have less noise.
     """
-    make = build.choose(planner, "planner", PLANNERS)
+    if planner not in PLANNERS:
+        raise ValueError(f"planners: {planner!r}; choose from {', '.join(PLANNERS)}")
     length = target.length
     capacity = None if planner == "confidence" else min(length, 3 + -(-2 * length // steps))
 
     @jax.jit
     def run(params, schedule, tokens, key, ids):
         return sampling.sample(
-            target.bind(params), make(schedule, steps), tokens, vocab=target.vocab, key=key, ids=ids, draw=draw,
-            capacity=capacity,
+            target.bind(params), build.planner(planner, "planners", schedule, steps, target.dtype), tokens,
+            vocab=target.vocab, key=key, ids=ids, draw=draw, capacity=capacity,
         ).tokens  # fmt: skip
 
     def complete(schedule: OnGrid, part: str, start: int, stop: int) -> np.ndarray:
@@ -78,7 +83,7 @@ def toy(name: str) -> Target:
     possible = lambda part, rows, tokens: (law[tuple(tokens.T)] > 0).astype(float)
     table = analysis.table_denoiser(analysis.true_conditionals(law).astype(np.float32))
     return Target(
-        name, lambda table: table, table, 2, law.ndim, masks, possible, "possible samples", "share", True,
+        name, lambda table: table, table, 2, law.ndim, law.ndim, masks, possible, "possible samples", "share", True,
         lambda: analysis.information_curve(law),
     )  # fmt: skip
 
@@ -96,21 +101,26 @@ def chain(c: ConfigDict) -> Target:
         return analysis.total_variation(found / found.sum(), markov.pairs())
 
     return Target(
-        "chain", lambda denoiser: denoiser, markov.denoiser(), c.vocab, c.length, masks, excess,
+        "chain", lambda denoiser: denoiser, markov.denoiser(), c.vocab, c.length, c.length, masks, excess,
         "-log p of a sample, less the entropy", "nats", False, markov.information_curve,
         statistic=("total variation of neighbours", pairs),
     )  # fmt: skip
 
 
-def checkpoint(config: ConfigDict, say: Callable) -> tuple[Target, runs.Run]:
-    """A trained model. Metric `infill`: the share of hidden tokens of held-out rows that are restored, `config.hidden`
-    of each row at random. Metric `ngram`: bits of a whole sample's token under the order-4 n-gram of the training text.
+def checkpoint(config: ConfigDict, say: Callable) -> Target:
+    """A trained model, by `metric`, on held-out rows of which a share `checkpoint.hidden` is hidden at random.
+
+    `infill`: the share of hidden tokens that are restored. `rows`: the share of rows that are restored as a whole, the
+    accuracy of a task. `ngram`: bits of a sampled token under the order-4 n-gram of the training text, which samples
+    that repeat themselves make small too; see the entropy beside it.
     """
     c = config.checkpoint
     trained = runs.load(c.run, c.which, say)
     experiment, corpus = trained.experiment, trained.data()
     if experiment.autoregressive:
         raise ValueError(f"checkpoint.run={c.run}: an autoregressive model has no schedule")
+    if experiment.config.network.time:
+        raise ValueError(f"checkpoint.run={c.run}: this model is told the time, so it has one schedule only")
     vocab, length, model = experiment.vocab, experiment.length, experiment.model
     splits = dict(zip(PARTS, (c.split, c.held_out), strict=True))
     if c.split == c.held_out or "test" in c.split:
@@ -124,17 +134,20 @@ def checkpoint(config: ConfigDict, say: Callable) -> tuple[Target, runs.Run]:
 
     held = {part: np.asarray(build.rows_of(corpus.splits[split], length, split)[0]) for part, split in splits.items()}
     curve = lambda: _curve(model, trained.params, held["search"], vocab, c.curve_rows)
-    common = dict(bind=model.bind, params=trained.params, vocab=vocab, length=length, curve=curve)
+    identity = {"run": c.run, "step": trained.step, "data": corpus.meta["sha256"]}
+    common = dict(bind=model.bind, params=trained.params, vocab=vocab, length=length, curve=curve, identity=identity,
+                  dtype=experiment.config.network.dtype)  # fmt: skip
     available = {part: len(rows) for part, rows in held.items()}
 
-    def infill() -> Target:
+    def infill(whole: bool = False) -> Target:
         if not 0 < c.hidden <= 1:
             raise ValueError(f"checkpoint.hidden={c.hidden}: must be in (0, 1], a share of each row")
         count = max(1, round(c.hidden * length))
 
-        def given(part, rows):
-            order = np.random.default_rng(config.seed).permutation(len(held[part]))
-            return held[part][order[rows % len(order)]]  # a last batch may be filled up
+        def place(part, rows):  # a last batch may be filled up
+            return np.random.default_rng(config.seed).permutation(len(held[part]))[rows % len(held[part])]
+
+        given = lambda part, rows: held[part][place(part, rows)]
 
         def hidden(part, rows):
             places = np.stack([np.random.default_rng((config.seed, row)).permutation(length) for row in rows])
@@ -143,10 +156,12 @@ def checkpoint(config: ConfigDict, say: Callable) -> tuple[Target, runs.Run]:
         canvas = lambda part, rows: np.where(hidden(part, rows), vocab, given(part, rows)).astype(np.int32)
 
         def restored(part, rows, tokens):
-            return ((tokens == given(part, rows)) & hidden(part, rows)).sum(1) / count
+            right = ((tokens == given(part, rows)) & hidden(part, rows)).sum(1) / count
+            return (right == 1).astype(float) if whole else right
 
-        return Target("infill", canvas=canvas, score=restored, metric="hidden tokens restored", unit="share",
-                      higher=True, rows=available, **common)  # fmt: skip
+        metric = "rows restored as a whole" if whole else "hidden tokens restored"
+        return Target("whole rows" if whole else "infill", canvas=canvas, score=restored, metric=metric, unit="share",
+                      higher=True, rows=available, place=place, masks=count, **common)  # fmt: skip
 
     def ngram() -> Target:
         if corpus.splits["train"].ndim != 1:
@@ -154,10 +169,16 @@ def checkpoint(config: ConfigDict, say: Callable) -> tuple[Target, runs.Run]:
         judge = ngrams.fit(corpus.splits["train"], vocab)
         masks = lambda part, rows: np.full((len(rows), length), vocab, np.int32)
         bits = lambda part, rows, tokens: np.array([-np.log2(judge.probabilities(row)[-1]).mean() for row in tokens])
-        return Target("ngram", canvas=masks, score=bits, metric="samples under the order-4 n-gram of the training text",
-                      unit="bits/token", higher=False, **common)  # fmt: skip
 
-    return build.choose(config.metric, "metric", dict(infill=infill, ngram=ngram))(), trained
+        def diversity(tokens: np.ndarray) -> float:
+            p = np.bincount(tokens.ravel(), minlength=vocab) / tokens.size
+            return float(-(p[p > 0] * np.log2(p[p > 0])).sum())
+
+        return Target("ngram", canvas=masks, score=bits, metric="samples under the order-4 n-gram of the training text",
+                      unit="bits/token", higher=False, masks=length,
+                      statistic=("entropy of single tokens, bits", diversity), **common)  # fmt: skip
+
+    return build.choose(config.metric, "metric", dict(infill=infill, rows=lambda: infill(True), ngram=ngram))()
 
 
 def _curve(model, params, rows: np.ndarray, vocab: int, count: int) -> np.ndarray:

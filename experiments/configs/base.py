@@ -109,7 +109,7 @@ def search() -> ConfigDict:
             target="toys",  # toys (by enumeration) | chain | checkpoint
             planners=("ancestral",),  # ancestral | random_count | confidence; each is searched by itself
             steps=(3,),  # T; each is searched by itself
-            metric="tv",  # toys: tv | kl; checkpoint: infill | ngram
+            metric="tv",  # toys: tv | kl; checkpoint: infill | rows | ngram
             family="beta",  # beta | kumaraswamy
             grid=dict(a=tenths, b=tenths),
             rungs=(64, 256, 1024),  # rows that schedules are measured on: all of them, the best, the best of those

@@ -109,7 +109,8 @@ def multivariate_bound(losses: Losses | Callable[[float], Losses], schedule: Sch
     `losses` may be a function of t, for a denoiser that is. By quadrature; relative error in float64 about 1e-11.
     """
     t, dt = unit_nodes()
-    t = jnp.asarray(t)
+    there = t > np.finfo(jnp.result_type(float)).tiny  # float32 has no smaller ones
+    t, dt = jnp.asarray(t[there]), dt[there]
     at = losses if callable(losses) else lambda _: losses
 
     def integrand(t):
@@ -136,7 +137,8 @@ def discrete_multivariate_bound(losses: Losses, schedule: Schedule, steps: int) 
         raise ValueError(f"steps={steps}: must be >= 1")
 
     def term(i):
-        hidden, before = schedule.one_minus_alpha(i / steps), schedule.one_minus_alpha((i - 1) / steps)
+        hidden, before = schedule.one_minus_alpha(i / steps), schedule.one_minus_alpha(jnp.maximum(i - 1, 0.5) / steps)
+        before = jnp.where(i > 1, before, 0)  # not m(0), whose derivative in a power is 0 times infinity
         return (mask_law(schedule, i / steps) * (jnp.asarray(losses) * (1 - before / hidden)[None]).sum(1)).sum()
 
     return jax.lax.map(term, jnp.arange(1, steps + 1) * 1.0).sum()

@@ -1,6 +1,6 @@
 """The forward process: schedules and the orders they induce, and the draws of rates and masks."""
 
-from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, beta, mirrored
+from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, KumaraswamyInTime, beta, mirrored
 from mdmjax.process.draws import (
     Continuous,
     Discrete,
@@ -25,6 +25,7 @@ __all__ = [
     "ExactCount",
     "Geometric",
     "Kumaraswamy",
+    "KumaraswamyInTime",
     "Linear",
     "OnGrid",
     "PlackettLuce",

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
@@ -24,10 +25,22 @@ _TERMS = 128  # of the series at x <= 1/2, where a term is about half of the one
 _NEWTON = 12
 
 
+def known(value: Any) -> bool:
+    """Whether a number or array has a value now: under a trace it has none."""
+    return isinstance(value, int | float | np.generic | np.ndarray | jax.Array) and not isinstance(
+        value, jax.core.Tracer
+    )
+
+
+def _inside(t: Times) -> Times:
+    """t, or the largest number below 1."""
+    return jnp.minimum(t, 1 - jnp.finfo(t.dtype).epsneg)
+
+
 def _check(name: str, **values: Any) -> None:
-    """ValueError for a parameter that is a number and not positive; what is traced or placed on a device passes."""
+    """ValueError for a parameter that is known and not positive; what is traced passes."""
     for argument, value in values.items():
-        if isinstance(value, int | float) and not 0 < value < float("inf"):
+        if known(value) and not ((np.asarray(value) > 0) & np.isfinite(value)).all():
             raise ValueError(f"{name}({argument}={value}): {argument} must be > 0 and finite")
 
 
@@ -53,7 +66,8 @@ class BetaCDF:
         return incomplete_beta(self.b, self.a, t, 1 - t)
 
     def weight(self, t: Times) -> Times:
-        # t^(b-1) and I_t(b, a) vanish alike, so their ratio is taken of logarithms
+        # t^(b-1) and I_t(b, a) vanish alike, so their ratio is taken of logarithms; for a < 1 it is infinite at t = 1
+        t = _inside(t)
         log_density = (self.a - 1) * jnp.log1p(-t) + (self.b - 1) * jnp.log(t) - betaln(self.a, self.b)
         return jnp.exp(log_density - log_incomplete_beta(self.b, self.a, t, 1 - t))
 
@@ -95,6 +109,7 @@ class Kumaraswamy:
         return jnp.exp(self.b * self._below(t))
 
     def weight(self, t: Times) -> Times:
+        t = _inside(t)
         return self.a * self.b * (1 - t) ** (self.a - 1) / -jnp.expm1(self.a * jnp.log1p(-t))
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
@@ -102,6 +117,49 @@ class Kumaraswamy:
         near_data = -jnp.expm1(jnp.log1p(-(hidden ** (1 / self.b))) / self.a)
         near_mask = 1 - (-jnp.expm1(jnp.log1p(-jnp.minimum(alpha, 0.5)) / self.b)) ** (1 / self.a)
         return jnp.where(alpha > 0.5, near_data, near_mask)
+
+    def mirrored(self) -> "KumaraswamyInTime":
+        """The schedule whose alpha(t) is this one's 1 - alpha(1 - t)."""
+        return KumaraswamyInTime(self.a, self.b)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KumaraswamyInTime:
+    """1 - alpha = 1 - (1 - t^a)^b: the mirror image of `Kumaraswamy`, whose curve is in 1 - t.
+
+    weight = a b t^(a-1) (1 - t^a)^(b-1) / (1 - (1 - t^a)^b). ValueError as there.
+    """
+
+    a: Parameter
+    b: Parameter
+
+    def __post_init__(self):
+        _check("KumaraswamyInTime", a=self.a, b=self.b)
+
+    def alpha(self, t: Times) -> Times:
+        return jnp.exp(self.b * jnp.log(-jnp.expm1(self.a * jnp.log(t))))
+
+    def one_minus_alpha(self, t: Times) -> Times:
+        return -jnp.expm1(self.b * jnp.log1p(-(t**self.a)))
+
+    def weight(self, t: Times) -> Times:
+        t = _inside(t)
+        power = t**self.a
+        small = power < 1e-20  # there 1 - alpha is b t^a
+        x = jnp.where(small, 0.5, power)
+        ratio = self.b * x * (1 - x) ** (self.b - 1) / -jnp.expm1(self.b * jnp.log1p(-x))
+        return self.a * jnp.where(small, 1, ratio) / t
+
+    def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
+        hidden = 1 - alpha if one_minus_alpha is None else one_minus_alpha
+        near_data = (-jnp.expm1(jnp.log1p(-jnp.minimum(hidden, 0.5)) / self.b)) ** (1 / self.a)
+        near_mask = jnp.exp(jnp.log1p(-(alpha ** (1 / self.b))) / self.a)
+        return jnp.where(alpha > 0.5, near_data, near_mask)
+
+    def mirrored(self) -> Kumaraswamy:
+        """The schedule whose alpha(t) is this one's 1 - alpha(1 - t)."""
+        return Kumaraswamy(self.a, self.b)
 
 
 @jax.tree_util.register_dataclass

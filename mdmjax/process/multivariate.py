@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mdmjax.base import Schedule
+from mdmjax.process.beta import known
 from mdmjax.process.schedules import Linear
 
 
 def _check(log_weights) -> None:
     """ValueError for weights of zero or infinity, where they are known."""
-    if isinstance(log_weights, np.ndarray) and not np.isfinite(log_weights).all():
+    if known(log_weights) and not np.isfinite(log_weights).all():
         raise ValueError("log_weights: the weights must be > 0 and finite, so their logarithms must be finite")
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from mdmjax.process.beta import known
 from mdmjax.process.multivariate import _check
 
 
@@ -45,7 +46,12 @@ class PlackettLuce:
         return self.log_choices(order).sum(-1)
 
     def log_choices(self, order: Int[Array, "*s L"]) -> Float[Array, "*s L"]:
-        """log P(pi_i | pi_1 .. pi_{i-1}) for each i; the sum of the first k is that of the prefix."""
+        """log P(pi_i | pi_1 .. pi_{i-1}) for each i; the sum of the first k is that of the prefix.
+
+        ValueError for what is known and no permutation.
+        """
+        if known(order) and (np.sort(order, axis=-1) != np.arange(self.log_weights.shape[0])).any():
+            raise ValueError(f"order: must hold permutations of 0..{self.log_weights.shape[0] - 1}")
         chosen = self.log_weights[order]
         rest = jax.lax.cumlogsumexp(chosen, axis=chosen.ndim - 1, reverse=True)
         return chosen - rest

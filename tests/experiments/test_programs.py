@@ -205,6 +205,10 @@ def test_a_schedule_is_searched_and_sampled_with(run, place, trained):
     used = read(place / "searched")["config"]["sample"]
     assert (used["schedule"], used["schedule_args"], used["steps"]) == ("beta", [a, b], 4)
 
+    stamp = place / "search" / "target.json"
+    assert json.loads(stamp.read_text())["step"] == 12
+    stamp.write_text(stamp.read_text().replace("12", "10"))
+    assert_refused(run(schedules, *flags), "a search for another model")
     refused = flags[:1] + [f"--workdir={place / 'no-search'}", *flags[2:]]
     for change, words in [
         ("checkpoint.split=test", ["must not see the test split", "validation and test"]),

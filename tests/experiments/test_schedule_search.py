@@ -61,12 +61,14 @@ def test_what_was_measured_is_kept_but_for_half_a_line(tmp_path):
     first = Cells(path).get("a", lambda: values)
     Cells(path).get("b", lambda: values)
     whole = path.read_bytes()
-    path.write_bytes(whole[:-5])  # as a kill leaves it
-    cells = Cells(path)
-    np.testing.assert_array_equal(cells.get("a", None), first)
-    assert "a" in cells and "b" not in cells
-    cells.get("b", lambda: values)
-    assert path.read_bytes() == whole
+    for kept in (whole[:-5], whole[:-1]):  # as a kill leaves it
+        path.write_bytes(kept)
+        cells = Cells(path)
+        np.testing.assert_array_equal(cells.get("a", None), first)
+        assert "a" in cells and "b" not in cells
+        cells.get("b", lambda: values)
+        cells.get("c", lambda: values)
+        assert all(name in Cells(path) for name in "abc") and Cells(path).seconds >= 0
 
 
 # ---- the program -----------------------------------------------------------------------------------------------------
@@ -85,6 +87,22 @@ def test_toys_have_the_known_values(x64):
     assert worst["tv"] == pytest.approx(0.9288, abs=1e-4) and worst["kl"] == pytest.approx(2.6420, abs=1e-4)
 
 
+def test_the_best_beats_the_usual_ones_on_both_toys_from_opposite_halves():
+    """The whole grid in 3 ancestral steps, by enumeration."""
+    tenths = [round(0.1 * i, 1) for i in range(1, 11)]
+    grid = {(a, b): schedules.OnGrid.sampled(schedules.process.beta(a, b), 3) for a in tenths for b in tenths}
+    usual = {name: schedules.OnGrid.sampled(s, 3) for name, s in schedules.USUAL.items()}
+    order = {}
+    for toy, law in targets.TOYS.items():
+        table = schedules.analysis.true_conditionals(law())
+        tv = {ab: schedules.exactly(law(), table, "ancestral", s, 3)["tv"] for ab, s in (grid | usual).items()}
+        a, b = best = min(grid, key=tv.get)
+        assert tv[best] < min(tv[name] for name in usual)
+        assert b < a if toy == "extreme" else a < b
+        order[toy] = sorted(usual, key=tv.get)
+    assert order["extreme"] == order["middle"][::-1] and order["middle"][0] == "sine"
+
+
 def test_the_two_toys_prefer_opposite_halves(run, tmp_path):
     code, out, errors = run("schedules_toy", tmp_path)
     assert code == 0 and "best, beta(0.5, 0.3)" in out, errors
@@ -98,19 +116,45 @@ def test_the_two_toys_prefer_opposite_halves(run, tmp_path):
     )
 
 
-def test_a_search_is_not_repeated(run, tmp_path, monkeypatch):
-    code, out, errors = run("schedules_chain", tmp_path)
+@pytest.fixture
+def patch():
+    """A monkeypatch that outlives a call of the program."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def test_a_search_that_is_stopped_goes_on_without_repeating(run, tmp_path, patch):
+    made, calls, stop = targets.sampler, [], [5]
+
+    def sampler(*arguments):
+        complete = made(*arguments)
+
+        def counted(*cell):
+            if len(calls) == stop[0]:
+                raise KeyboardInterrupt
+            calls.append((arguments[1], cell[1:]))
+            return complete(*cell)
+
+        return counted
+
+    patch.setattr(targets, "sampler", sampler)
+    flags = ["--config.planners=('ancestral', 'confidence')"]
+    assert run("schedules_chain", tmp_path, *flags)[0] == 130
+    stop[0] = None
+    code, out, errors = run("schedules_chain", tmp_path, *flags)
     assert code == 0 and "beta(0.9, 0.9)" in out, errors
+    assert len(calls) == 2 * (4 + 6 + 6)  # schedules of the grid, those compared, and their neighbours
     report = read(tmp_path)
     gain = report["metrics"]["ancestral, T = 4, gain over linear"]
     assert gain["mean"] > 3 * gain["standard_error"] > 0
-    assert len(report["heatmaps"]) == 1 and report["facts"]["comparison"][0]["T"] == 4
+    assert len(report["heatmaps"]) == 2 and report["facts"]["comparison"][0]["T"] == 4
     for row in report["facts"]["comparison"]:  # the samples are no nearer to the chain than the bound allows
         excess, error = map(float, row["value"].split(" ± "))
-        assert row["bound on KL, nats"] > 1 and 0 < row["total variation of neighbours"] < 1 and excess > error > 0
+        assert row["sampler"] == "confidence" or row["bound on KL, nats"] > 1
+        assert 0 < row["total variation of neighbours"] < 1 and excess > error > 0
 
-    monkeypatch.setattr(targets, "sampler", lambda *_: None)  # nothing may be measured again
-    assert run("schedules_chain", tmp_path)[0] == 0
+    stop[0] = len(calls)  # nothing may be measured again
+    assert run("schedules_chain", tmp_path, *flags)[0] == 0
     same = read(tmp_path)
     assert same["metrics"] == report["metrics"] and same["heatmaps"] == report["heatmaps"]
 
@@ -140,7 +184,7 @@ def test_a_sampler_serves_every_schedule_by_one_compilation(planner):
         (["target=chain", "rungs=(9, 4)"], ["rungs=(9, 4)", "must increase"]),
         (["target=chain", "keep=2.0"], ["keep=2.0", "(0, 1]"]),
         (["target=chain", "held_out=1"], ["held_out=1", ">= 2"]),
-        (["target=chain", "planners=('magic',)"], ["planner='magic'", "confidence"]),
+        (["target=chain", "planners=('magic',)"], ["planners: 'magic'", "confidence"]),
         (["target=checkpoint", "checkpoint.run=nowhere"], ["no training run at nowhere"]),
     ],
     ids=str,
