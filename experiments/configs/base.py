@@ -164,3 +164,93 @@ QUICK = dict(
     evaluate__rows=32,
     evaluate__splits=("validation",),
 )
+
+
+def orders() -> ConfigDict:
+    """All fields of a config of `orders`."""
+    return ConfigDict(
+        dict(
+            seed=0,  # of the data; run s of an arm has seed + s
+            seeds=5,
+            arms=("plain", "learned"),  # plain: equal weights; learned: after a warm-up; cold: at once; fixed: known
+            data=dict(
+                source="table",  # bayes | synthetic | table | python_docs
+                path="",  # of the CSV file of a table
+                test="",  # of a second one that has the test rows; empty: the last tenth of the first
+                bins=32,  # of a numeric column, at most
+                rows=10_000,  # training rows, of bayes and synthetic
+                length=8,  # L, of python_docs
+                cache_dir="",  # of tokenised text
+            ),
+            network=dict(
+                name="transformer",  # transformer | linear
+                width=48,
+                depth=2,
+                heads=4,
+            ),
+            order=dict(
+                estimator="order",  # order: random orders, random step; time: random time, masks by their powers
+                every_step=False,  # of order: all L steps of each, L denoiser rows a draw
+                t_min=1e-3,  # of time
+                samples=2,  # K, draws of a row
+                baseline=True,  # leave-one-out
+                warmup=1000,  # steps before the order of `learned` begins to learn
+                rate=0.01,  # learning rate of the log-weights, by Adam
+                l2=1e-3,  # nats a row for each squared log-weight
+                entropy=0.0,  # bonus in nats a row for each nat of the order's entropy; up to 12 positions
+                groups=(),  # of each position, the number of the weight that it has; empty: one each
+                known=(),  # order of `fixed`, the first position to be revealed first
+                starts=1,  # runs of each seed that learns; the best on validation counts
+                kick=1.0,  # standard deviation of what other starts add to the log-weights when they begin to learn
+            ),
+            train=dict(
+                steps=3000,
+                batch=128,
+                learning_rate=1e-3,
+                warmup=50,
+                final=0.1,  # learning rate at the end, as a share of the peak
+                weight_decay=0.01,
+                b1=0.9,
+                b2=0.98,
+                clip=1.0,
+                average=0.99,  # decay of the moving average that is evaluated
+                log_every=50,
+                evaluate_every=250,
+                checkpoint_every=1000,
+            ),
+            evaluate=dict(
+                batch=256,
+                rows=512,  # validation rows during training
+                test_rows=0,  # at the end; 0: all
+                draws=4,  # hidden sets, of systematic sizes
+                groups=2,
+            ),
+            sample=dict(rows=1000),  # for Shape and Trend, of tables
+        )
+    )
+
+
+# A made-up table, which needs no file.
+QUICK_ORDERS = dict(
+    seeds=2,
+    data__source="synthetic",
+    data__path="",
+    data__test="",
+    data__rows=2000,
+    network__width=32,
+    network__depth=1,
+    network__heads=2,
+    order__warmup=30,
+    order__rate=0.05,
+    train__steps=60,
+    train__batch=32,
+    train__learning_rate=4e-3,
+    train__warmup=5,
+    train__log_every=20,
+    train__evaluate_every=20,
+    train__checkpoint_every=30,
+    evaluate__batch=128,
+    evaluate__rows=128,
+    evaluate__test_rows=256,
+    sample__rows=256,
+)

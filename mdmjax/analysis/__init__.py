@@ -1,6 +1,13 @@
 """Exact statements about a process: small problems by enumeration."""
 
-from mdmjax.analysis.bounds import all_masks, chain_bound, continuous_bound, discrete_bound, masked_losses
+from mdmjax.analysis.bounds import (
+    all_masks,
+    chain_bound,
+    continuous_bound,
+    discrete_bound,
+    expected_losses,
+    masked_losses,
+)
 from mdmjax.analysis.energies import (
     beta_energy,
     chord_optimum,
@@ -40,12 +47,14 @@ from mdmjax.analysis.sampler_laws import (
     random_count_law,
     total_variation,
 )
+from mdmjax.analysis.star import Star
 from mdmjax.analysis.tables import TableDenoiser, all_states, random_table, table_denoiser, true_conditionals
 from mdmjax.analysis.toys import ChainDenoiser, MarkovChain, cycle, extreme_law, middle_law
 
 __all__ = [
     "ChainDenoiser",
     "MarkovChain",
+    "Star",
     "TableDenoiser",
     "all_masks",
     "all_orders",
@@ -67,6 +76,7 @@ __all__ = [
     "discrete_energy",
     "discrete_multivariate_bound",
     "energy",
+    "expected_losses",
     "extreme_law",
     "first_hitting_law",
     "geodesic_energy",

@@ -27,6 +27,23 @@ def masked_losses(denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int) -> Fl
     return jnp.where(masks, jax.nn.logsumexp(logits, axis=-1) - chosen, 0)
 
 
+def expected_losses(
+    denoiser: Denoiser, rows: Int[np.ndarray, "S L"], probabilities: Float[np.ndarray, "S"], vocab: int
+) -> Float[Array, "M L"]:
+    """sum_x p(x) masked_losses(x): those of a whole law. Bounds are linear in the losses: theirs is its mean bound.
+
+    One call of the denoiser with 2^L rows for each of the S rows x, one after the other.
+    """
+    shape = jax.eval_shape(lambda x: masked_losses(denoiser, x, vocab), jnp.asarray(rows[0]))
+
+    def add(total, row):
+        x, p = row
+        return total + p * masked_losses(denoiser, x, vocab), None
+
+    p = jnp.asarray(probabilities, shape.dtype)
+    return jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), (jnp.asarray(rows), p))[0]
+
+
 def continuous_bound(denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int) -> Float[Array, ""]:
     """The continuous-time negative ELBO in nats: sum_m sum_{i in m} CE_i(m) / (|m| C(L, |m|)), whatever the schedule.
 

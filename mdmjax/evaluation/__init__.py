@@ -1,5 +1,19 @@
 """Likelihood with confidence, and the baselines beside it."""
 
 from mdmjax.evaluation.likelihood import Bound, ExactScorer, Scorer, evaluate, padded_batches, summarise
+from mdmjax.evaluation.orders import OrderScorer
+from mdmjax.evaluation.tables import column_shapes, pair_trends, shape, trend
 
-__all__ = ["Bound", "ExactScorer", "Scorer", "evaluate", "padded_batches", "summarise"]
+__all__ = [
+    "Bound",
+    "ExactScorer",
+    "OrderScorer",
+    "Scorer",
+    "column_shapes",
+    "evaluate",
+    "padded_batches",
+    "pair_trends",
+    "shape",
+    "summarise",
+    "trend",
+]

@@ -28,6 +28,7 @@ class TransformerConfig:
     qk_norm: bool = False
     time: bool = False  # conditioned on t by adaLN-zero
     tied: bool = False  # read out with the embedding
+    places: bool = False  # a learned vector for each position, beside the rotary angles: masks then differ
     causal: bool = False  # logits of position i see the tokens before i only
     pads: bool = False  # rows may hold PAD (V + 1), which is never attended to
     attention: Attend = xla
@@ -91,6 +92,8 @@ class Transformer(nnx.Module):
         small = nnx.initializers.normal(0.02)
         rows = config.vocab + (2 if config.pads else 1)
         self.embed = nnx.Embed(rows, config.width, dtype=config.dtype, embedding_init=small, rngs=rngs)
+        if config.places:
+            self.places = nnx.Embed(config.length, config.width, dtype=config.dtype, embedding_init=small, rngs=rngs)
         if config.time:
             self.time = TimeEmbedding(config.width, dtype=config.dtype, rngs=rngs)
             self.modulation = Modulation(config.width, 2, dtype=config.dtype, rngs=rngs)
@@ -119,7 +122,10 @@ class Transformer(nnx.Module):
         def apply(block, x):
             return config.constrain(block(x, table, valid, condition))
 
-        x = config.constrain(self.embed(tokens))
+        x = self.embed(tokens)
+        if config.places:
+            x = x + self.places(jnp.arange(length))[None]
+        x = config.constrain(x)
         if config.scan:
             graph, stacked = _split(self.blocks)
             step = _remat(config, lambda x, params: (apply(nnx.merge(graph, config.gather(params)), x), None))

@@ -2,15 +2,18 @@
 
 from mdmjax.objectives.bounds import Terms, autoregressive, negative_elbo
 from mdmjax.objectives.learned_orders import OrderDraws, OrderSpace, TimeSpace, learned_order_bound, surrogate
+from mdmjax.objectives.learned_training import LearnedOrder, Ordered
 from mdmjax.objectives.readout import Packed, dense, independent_share, systematic_share
 from mdmjax.objectives.training import Autoregressive, MaskedDiffusion
 from mdmjax.objectives.value_rates import tilted, value_rate_bound, value_rate_loss
 
 __all__ = [
     "Autoregressive",
+    "LearnedOrder",
     "MaskedDiffusion",
     "OrderDraws",
     "OrderSpace",
+    "Ordered",
     "Packed",
     "Terms",
     "TimeSpace",

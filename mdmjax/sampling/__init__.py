@@ -1,12 +1,21 @@
 """Sampling: one engine, planners that say which positions change, and the draw of token values."""
 
 from mdmjax.sampling.engine import Samples, jit_sampler, sample
-from mdmjax.sampling.planners import Ancestral, Confidence, FirstHitting, LeftToRight, RandomCount, visible_counts
+from mdmjax.sampling.planners import (
+    Ancestral,
+    Confidence,
+    DrawnOrder,
+    FirstHitting,
+    LeftToRight,
+    RandomCount,
+    visible_counts,
+)
 from mdmjax.sampling.tokens import TokenDraw
 
 __all__ = [
     "Ancestral",
     "Confidence",
+    "DrawnOrder",
     "FirstHitting",
     "LeftToRight",
     "RandomCount",

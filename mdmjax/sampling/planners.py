@@ -156,6 +156,30 @@ class LeftToRight(_OneByOne, _Planned):
         return Plan(rank, self.schedule.inverse(visible, 1 - visible))
 
 
+@dataclasses.dataclass(frozen=True)
+class DrawnOrder(_OneByOne, _Planned):
+    """One position a call, in an order drawn from `PlackettLuce(log_weights)`: exact for a `PositionPowers` process.
+
+    Each position is revealed at its own time t_l: with m = 1 - alpha of the base `schedule`, m(t_l) = u_l^(1 / w_l).
+    For equal weights it is `FirstHitting`, the times included. What a prompt leaves open follows the law of its own
+    weights. `log_weights` [L] are a tuple or an array; with an array the planner cannot be hashed. ValueError where
+    rows have another length.
+    """
+
+    log_weights: tuple[float, ...] | Float[Array, "L"] | Float[np.ndarray, "L"]
+    schedule: Schedule = Linear()
+
+    def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Plan:
+        log_weights = jnp.asarray(self.log_weights, jnp.result_type(float))
+        if log_weights.shape != open.shape:
+            raise ValueError(
+                f"log_weights {list(log_weights.shape)}: rows have {open.shape[0]} positions, one weight each"
+            )
+        score = log_weights + jax.random.gumbel(key, open.shape, log_weights.dtype, mode="high")  # -log(-log m)
+        hidden = jnp.maximum(jnp.exp(-jnp.exp(-score)), jnp.finfo(score.dtype).tiny)
+        return Plan(_rank(-score, open), self.schedule.inverse(-jnp.expm1(-jnp.exp(-score)), hidden))
+
+
 def visible_counts(schedule: Schedule, steps: int, total: int | Int[Array, ""]) -> Int[Array, "T1"]:
     """K_k = round(n A_k) for k = 0..T, halves to even, with K_0 = 0 and K_T = n: step k reveals K_{k+1} - K_k of n.
 

@@ -16,7 +16,17 @@ from mdmjax.analysis.tables import random_table, table_denoiser
 from mdmjax.base import KEEP, UNMASK, Planner, Trace
 from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.process import Cosine, Linear, SineSquared
-from mdmjax.sampling import Ancestral, Confidence, FirstHitting, LeftToRight, RandomCount, Samples, TokenDraw, sample
+from mdmjax.sampling import (
+    Ancestral,
+    Confidence,
+    DrawnOrder,
+    FirstHitting,
+    LeftToRight,
+    RandomCount,
+    Samples,
+    TokenDraw,
+    sample,
+)
 
 V, L = 3, 5
 TABLE = random_table(jax.random.key(0), L, V, scale=2.0)
@@ -36,6 +46,7 @@ OPEN = (TOKENS == V).sum(1)
 PLANNERS = {
     "first-hitting": FirstHitting(Cosine()),
     "left to right": LeftToRight(),
+    "drawn order": DrawnOrder((1.5, -2.0, 0.0, 0.5, 0.0), Cosine()),
     "ancestral, few steps": Ancestral(SineSquared(), 3),
     "ancestral, many steps": Ancestral(Linear(), 1000),
     "random count": RandomCount(SineSquared(), 4),

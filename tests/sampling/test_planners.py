@@ -10,11 +10,12 @@ import pytest
 from scipy import stats
 
 from mdmjax.base import Planner
-from mdmjax.process import Cosine, Geometric, Linear, Polynomial, SineSquared
+from mdmjax.process import Cosine, Geometric, Linear, PlackettLuce, Polynomial, SineSquared
 from mdmjax.sampling.planners import (
     Ancestral,
     Clocks,
     Confidence,
+    DrawnOrder,
     FirstHitting,
     LeftToRight,
     RandomCount,
@@ -123,6 +124,32 @@ def test_first_hitting_order_is_uniform_and_times_fit_it():
         assert stats.kstest(Cosine().alpha(jnp.asarray(np.ravel(plan.t), jnp.float64)), "uniform").pvalue > P_MIN
     by_step = jnp.take_along_axis(plan.t, jnp.argsort(plan.step), axis=1)
     assert bool((jnp.diff(by_step) <= 0).all())
+
+
+def test_drawn_orders_have_the_law_of_their_weights_and_times_fit_it():
+    """All 24 orders of L = 4; of a prompted row, the orders of what is open; the times are u^(1 / w)."""
+    log_w = (1.0, -0.5, 0.3, 0.0)
+    plan = jax.tree.map(np.asarray, plans(DrawnOrder(log_w), 60_000, (True,) * 4))
+    orders = np.array(list(itertools.permutations(range(4))))
+    p = np.exp(np.asarray(PlackettLuce(jnp.array(log_w)).log_prob(jnp.asarray(orders)), np.float64))
+    found = np.argsort(plan.step, axis=1)
+    counts = (found[:, None] == orders).all(2).sum(0)
+    assert counts.sum() == 60_000 and stats.chisquare(counts, p / p.sum() * 60_000).pvalue > P_MIN
+    for t, w in zip(plan.t.T, np.exp(log_w), strict=True):
+        assert stats.kstest(t**w, "uniform").pvalue > P_MIN
+    assert (np.diff(np.take_along_axis(plan.t, found, 1)) <= 0).all()
+    prompted = np.asarray(plans(DrawnOrder(log_w), 60_000, (True, False, True, True)).step)
+    first = np.bincount(np.where([True, False, True, True], prompted, 9).argmin(1), minlength=4)
+    w = np.exp(np.array(log_w)) * [1, 0, 1, 1]
+    assert first[1] == 0 and stats.chisquare(first[w > 0], (w / w.sum() * 60_000)[w > 0]).pvalue > P_MIN
+
+
+def test_equal_drawn_orders_are_first_hitting_times_included():
+    schedule = Polynomial(3.0)
+    drawn, hitting = (plans(p, 60_000).t for p in (DrawnOrder((0.0,) * 3, schedule), FirstHitting(schedule)))
+    assert stats.ks_2samp(np.sort(drawn)[:, 1], np.sort(hitting)[:, 1]).pvalue > P_MIN
+    with pytest.raises(ValueError, match="one weight each"):
+        plans(DrawnOrder((0.0,) * 4), 2)
 
 
 def test_plans_of_prompted_rows_count_open_positions_only():

@@ -15,7 +15,7 @@ from scipy import stats
 from mdmjax.analysis import sampler_laws as laws
 from mdmjax.analysis.tables import random_table, table_denoiser
 from mdmjax.process import Linear, SineSquared
-from mdmjax.sampling import Ancestral, Confidence, FirstHitting, LeftToRight, RandomCount, TokenDraw, sample
+from mdmjax.sampling import Ancestral, Confidence, DrawnOrder, FirstHitting, LeftToRight, RandomCount, TokenDraw, sample
 
 V, N, P_MIN = 3, 200_000, 1e-4
 TABLES = {length: np.asarray(random_table(jax.random.key(length), length, V)) for length in (3, 4)}
@@ -51,6 +51,7 @@ confidence_law = functools.partial(laws.confidence_law, tie=Confidence(Linear(),
 CASES = {
     "first-hitting": (FirstHitting(), laws.first_hitting_law, ()),
     "left to right": (LeftToRight(), laws.left_to_right_law, ()),
+    "drawn order, equal weights": (DrawnOrder((0.0, 0.0, 0.0)), laws.first_hitting_law, ()),
     "ancestral T=4": (Ancestral(Linear(), 4), laws.ancestral_law, (hidden("linear", 4),)),
     "ancestral T=5": (Ancestral(SineSquared(), 5), laws.ancestral_law, (hidden("sine squared", 5),)),
     "ancestral T=4096": (Ancestral(SineSquared(), 4096), laws.ancestral_law, (hidden("sine squared", 4096),)),

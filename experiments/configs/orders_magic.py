@@ -1,0 +1,21 @@
+"""The order of the columns of the table "MAGIC Gamma Telescope".
+
+    python -m experiments.orders --config=experiments/configs/orders_magic.py --workdir=runs/orders-magic \
+        --config.data.path=magic.train.csv --config.data.test=magic.test.csv
+
+12 minutes on 2 CPU cores that had other work; `:quick` is a made-up table that needs no file. Test bound over five
+seeds: `plain` 28.914 nats a row, `learned` 28.826, a paired difference of -0.088 with a standard error of 0.016. Which
+columns come first differs from seed to seed. Shape and Trend of samples are 0.976 and 0.964 for `plain`, 0.981 and
+0.967 for `learned`. After 1,200 steps the network still learns.
+"""
+
+from experiments.configs.base import QUICK_ORDERS, orders, variant
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    config = orders()
+    config.order.update(warmup=400, rate=0.02)
+    config.train.update(steps=1200, batch=64, evaluate_every=200, checkpoint_every=600)
+    config.sample.rows = 3000
+    return variant(config, name, **QUICK_ORDERS)

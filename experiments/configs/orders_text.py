@@ -1,0 +1,18 @@
+"""The order of the positions of a short window of text.
+
+python -m experiments.orders --config=experiments/configs/orders_text.py --workdir=runs/orders-text
+
+`:quick` takes under a minute.
+"""
+
+from experiments.configs.base import QUICK_ORDERS, orders, variant
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    config = orders()
+    config.data.update(source="python_docs", length=8)
+    config.order.update(warmup=400, rate=0.02)
+    config.train.update(steps=1200, batch=64, evaluate_every=200, checkpoint_every=600)
+    config.evaluate.test_rows = 2000
+    return variant(config, name, **QUICK_ORDERS | dict(data__source="python_docs"))

@@ -1,0 +1,148 @@
+"""What a run with an order is measured by: its bounds, its order, its samples. Everything is compiled once."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import build
+from experiments.order_arms import Bench, entropy
+from mdmjax import analysis, evaluation, sampling, training
+
+
+class Scores:
+    """The measurements of the runs of a bench. `params` are {"network": ..., "order": log-weights}.
+
+    Bounds are in nats a row: exact, and less the entropy of the data, where the law is known; else estimated with an
+    error bar. ValueError where the config will not do.
+    """
+
+    def __init__(self, bench: Bench):
+        self.bench, self.config = bench, bench.config
+        rows, c = bench.rows, bench.config.evaluate
+        self.exact = rows.law is not None
+        self.numeric = list(rows.numeric)
+        if self.exact:
+            self.floor = rows.law.entropy()
+            every, p = rows.law.rows(), rows.law.probabilities()
+            self._losses = jax.jit(lambda params: analysis.expected_losses(bench.bind(params), every, p, rows.vocab))
+            self._bound = jax.jit(analysis.order_bound)
+            self._gradient = jax.jit(jax.grad(analysis.order_bound, 1))
+            self._orders = jax.jit(analysis.order_losses)
+            return
+        scorer = evaluation.OrderScorer(rows.vocab, c.draws, c.groups)
+        key = build.key(self.config.seed, training.EVALUATION)
+        self._score = bench.layout.map(lambda params, batch: scorer(bench.bind(params), batch, key))
+        whole = lambda tokens: (tokens, np.ones(tokens.shape, bool))
+        self._monitored = build.spaced(whole(rows.validation), c.rows)
+        self._held_out = {"validation": whole(rows.validation), "test": build.spaced(whole(rows.test), c.test_rows)}
+        if self.numeric and self.config.sample.rows < 1:
+            raise ValueError(f"sample.rows={self.config.sample.rows}: must be at least 1")
+
+    # ---- while it trains
+
+    def during(self, params: dict[str, Any]) -> dict[str, float]:
+        """The bound on some validation rows under the run's own order."""
+        if self.exact:
+            return {"bound": self._above(self._losses(params), params["order"])}
+        bound = self._estimate(params, self._monitored)
+        return {"bound": bound[0], "bound_error": bound[1]}
+
+    # ---- when it is done
+
+    def final(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Everything that the report says of a run, as JSON can hold it."""
+        weights = self.bench.log_weights(params)
+        result = {
+            "log_weights": weights.tolist(),
+            "entropy": entropy(weights),
+            "scale": self._scale(params),
+            **(self._exact_bounds(params) if self.exact else self._bounds(params)),
+        }
+        if self.numeric:
+            result |= self._samples(params)
+        return result
+
+    def _exact_bounds(self, params):
+        losses = self._losses(params)
+        orders = np.asarray(self._orders(losses))
+        equal = jnp.zeros(self.bench.rows.length, losses.dtype)
+        own = self._above(losses, params["order"])
+        return {
+            "own": [own, 0.0],
+            "uniform": [self._above(losses, equal), 0.0],
+            "validation": own,
+            "best order": analysis.all_orders(self.bench.rows.length)[orders.argmin()].tolist(),
+            "best": float(orders.min() - self.floor),
+            "gradient": np.asarray(self._gradient(losses, equal)).tolist(),
+        }
+
+    def _bounds(self, params):
+        equal = params | {"order": jnp.zeros_like(params["order"])}
+        return {
+            "own": self._estimate(params, self._held_out["test"]),
+            "uniform": self._estimate(equal, self._held_out["test"]),
+            "validation": self._estimate(params, self._held_out["validation"])[0],
+        }
+
+    def _samples(self, params):
+        """Shape and Trend of rows drawn in the run's own order and in a random order, by the same keys."""
+        rows, result = self.bench.rows, {}
+        for name, weights in (("own", self.bench.log_weights(params)), ("random", np.zeros(rows.length))):
+            canvas = np.full((self.config.sample.rows, rows.length), rows.vocab, np.int32)
+            drawn = np.asarray(self._draw(params, canvas, jnp.asarray(weights, jnp.float32)))
+            result[f"shape, {name}"] = evaluation.shape(rows.test, drawn, self.numeric)
+            result[f"trend, {name}"] = evaluation.trend(rows.test, drawn, self.numeric)
+        return result
+
+    # ---- parts
+
+    def _above(self, losses, weights) -> float:
+        groups = list(self.config.order.groups)
+        weights = weights[np.array(groups)] if groups and len(weights) != len(groups) else weights
+        return float(self._bound(losses, weights)) - self.floor
+
+    def _estimate(self, params, rows) -> list[float]:
+        """[mean, standard error, its Monte Carlo part], in nats a row."""
+        layout, length = self.bench.layout, self.bench.rows.length
+        rank, ranks = layout.share
+        bound = evaluation.evaluate(
+            functools.partial(self._score, params), *rows, size=self.config.evaluate.batch, estimator="",
+            put=layout.put, rank=rank, ranks=ranks,
+        )  # fmt: skip
+        return [length * x for x in (bound.per_token.mean, bound.per_token.standard_error, bound.monte_carlo)]
+
+    def _scale(self, params) -> float:
+        """|sum_l d bound / d log w_l| as training estimates it, in nats a row: 0 where nothing is left out."""
+        if self.config.order.estimator == "order":
+            return 0.0  # it depends on differences of log-weights only
+        batch = self.bench.rows.source.gather(np.arange(min(256, len(self.bench.rows.source))))
+        ids = np.arange(len(batch["tokens"]))
+        return abs(float(self._slope(params, {**batch, "ids": ids}, jax.random.key(0)).sum()))
+
+    @functools.cached_property
+    def _slope(self):
+        bench = self.bench
+
+        @jax.jit
+        def slope(params, batch, key):
+            def bound(order):
+                size = len(batch["ids"])
+                return bench.objective(bench.bind(params | {"order": order}), batch, key, size).nats.mean()
+
+            return jax.grad(bound)(params["order"])
+
+        return slope
+
+    @functools.cached_property
+    def _draw(self):
+        bench, key = self.bench, build.key(self.config.seed, training.SAMPLING)
+
+        @jax.jit
+        def draw(params, canvas, weights):
+            planner = sampling.DrawnOrder(weights)
+            return sampling.sample(bench.bind(params), planner, canvas, vocab=bench.rows.vocab, key=key).tokens
+
+        return draw

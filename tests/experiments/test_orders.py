@@ -1,0 +1,159 @@
+"""The program that compares decoding orders: what it leaves behind, that it resumes, what it says when it is wrong."""
+
+import json
+import math
+
+import programs
+import pytest
+
+from experiments import cli, order_arms, orders
+from experiments.order_report import kept, over_seeds
+
+SMALL = dict(
+    data__rows=512,
+    order__warmup=2,
+    train__steps=6,
+    train__batch=8,
+    train__log_every=2,
+    train__evaluate_every=3,
+    train__checkpoint_every=3,
+)
+ARMS = "('plain','learned','fixed')"
+TABLE = dict(
+    arms="('plain','learned')", network__name="linear", evaluate__rows=16, evaluate__test_rows=32, evaluate__batch=16,
+    evaluate__draws=1, sample__rows=24,
+)  # fmt: skip
+
+
+def flags(config, workdir, **changes):
+    fields = {f"--config.{name.replace('__', '.')}={value}" for name, value in (SMALL | changes).items()}
+    return [f"--config=experiments/configs/orders_{config}.py:quick", f"--workdir={workdir}", *sorted(fields)]
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """`run(config, workdir, **changes) -> (exit code, standard output, standard error)` in this process."""
+
+    def call(*arguments, **changes):
+        capfd.readouterr()
+        code = programs.run_here(orders.main, flags(*arguments, **changes), monkeypatch)
+        return code, *capfd.readouterr()
+
+    return call
+
+
+def read(folder, name="report"):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_a_comparison_with_a_known_law_resumes_without_repeating(run, tmp_path, monkeypatch):
+    """Killed in its third run, after a checkpoint; the same command goes on inside that run. Then nothing is left."""
+    trained, evaluated, whole = [], [], order_arms.Bench.train
+
+    def interrupted(self, arm, seed, start, folder, evaluate, *rest):
+        trained.append(folder.name)
+
+        def killed(params):
+            evaluated.append(folder.name)
+            if evaluated.count("fixed-0") == 2:
+                raise KeyboardInterrupt
+            return evaluate(params)
+
+        return whole(self, arm, seed, start, folder, killed, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(order_arms.Bench, "train", interrupted)
+        assert programs.run_here(orders.main, flags("bayes", tmp_path, arms=ARMS), patch) == 130
+    assert trained == ["plain-0", "learned-0", "fixed-0"] and not (tmp_path / "report.json").exists()
+    first = (tmp_path / "runs" / "plain-0" / "result.json").read_bytes()
+
+    code, out, errors = run("bayes", tmp_path, arms=ARMS)
+    assert code == 0 and errors.count("resuming from step 3") == 1, errors
+    assert (tmp_path / "runs" / "plain-0" / "result.json").read_bytes() == first
+    for words in ("learned, own order", "nats/row above the entropy", "position", "child 5"):
+        assert words in out
+    report = read(tmp_path)
+    assert report["facts"]["parameters"] == {"network": 19 * 18, "order": 6}
+    assert report["facts"]["plain"]["effective number of orders by seed"] == pytest.approx([720, 720], rel=1e-5)
+    assert report["facts"]["fixed"]["first position by seed"] == ["root"] * 2
+    assert {"learned, own order", "learned - plain", "learned, share of the way from plain to fixed"} <= set(
+        report["metrics"]
+    )
+    assert report["metrics"]["learned - plain"]["draws"] == 2 and "plain" in report["baselines"]
+    assert {"precedence, learned", "log-weights, learned"} == set(report["heatmaps"])
+
+    plain, learned = (read(tmp_path / "runs" / f"{arm}-0", "result") for arm in ("plain", "learned"))
+    assert plain["own"] == plain["uniform"] and plain["log_weights"] == [0] * 6
+    assert learned["own"] != plain["own"] and abs(sum(learned["log_weights"])) < 1e-5
+    assert learned["history"]["step"] == [3, 6] and any(learned["history"]["log_weights"][0])
+
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*")}
+    monkeypatch.setattr(order_arms.Bench, "train", None)  # nothing is trained any more
+    assert run("bayes", tmp_path, arms=ARMS)[0] == 0
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*")}
+
+
+def test_a_table_with_starts_and_tied_weights(run, tmp_path):
+    """The made-up table, in time space: bounds with errors, samples compared; of several starts the best counts."""
+    changes = dict(order__starts=3, seeds=1, order__groups="(0,1,1,1,2,2)", order__estimator="time")
+    code, _, errors = run("adult", tmp_path, **TABLE | changes)
+    assert code == 0, errors
+    report = read(tmp_path)
+    for name in ("shape, learned", "trend, plain", "shape, learned: own order - random order"):
+        assert math.isfinite(report["metrics"][name]["mean"])
+    results = [read(tmp_path / "runs" / f"learned-0{end}", "result") for end in ("", "-1", "-2")]
+    for result in results:
+        w = result["log_weights"]
+        assert w[1] == w[2] == w[3] != w[0] and w[4] == w[5] and result["own"][1] > result["own"][2] > 0
+    best = min(results, key=lambda r: r["validation"])
+    assert report["facts"]["learned"]["start by seed"] == [best["start"]]
+    assert len({r["log_weights"][0] for r in results}) == 3
+    assert report["facts"]["parameters"]["order"] == 3
+
+
+def test_of_several_starts_the_best_on_validation_is_kept():
+    results = [dict(arm="learned", seed=s, start=i, validation=v) for s, i, v in [(0, 0, 2), (0, 1, 1), (1, 0, 3)]]
+    assert [r["start"] for r in kept(results)["learned"]] == [1, 0]
+    estimate = over_seeds([1.0, 3.0], "nats")
+    assert (estimate.mean, estimate.standard_error, estimate.draws) == (2, pytest.approx(1), 2)
+    assert math.isnan(over_seeds([1.0], "nats").standard_error)
+
+
+@pytest.mark.parametrize(
+    "changes,words",
+    [
+        (dict(arms="('magic',)"), ["arms='magic'", "plain, learned, cold, fixed"]),
+        (dict(arms="()"), ["arms=()", "at least one"]),
+        (dict(seeds=0), ["seeds=0", "at least 1"]),
+        (dict(order__estimator="magic"), ["order.estimator='magic'", "order, time"]),
+        (dict(order__samples=0), ["order.samples=0", "at least 1"]),
+        (dict(order__known="(0,1,1,2,3,4)"), ["order.known", "must be a permutation of 0..5"]),
+        (dict(order__known="(0,1,2)"), ["order.known=(0, 1, 2)", "permutation of 0..5"]),
+        (dict(order__warmup=7), ["order.warmup=7", "0..6"]),
+        (dict(order__rate=0.0), ["learning_rate=0.0", "order", "> 0"]),
+        (dict(order__groups="(0,2,2,2,2,2)", arms="('plain',)"), ["order.groups", "6 numbers"]),
+        (dict(data__source="magic"), ["data.source='magic'", "bayes, synthetic, table, python_docs"]),
+        (dict(data__source="table"), ["data.path=''", "--config.data.path=FILE"]),
+        (dict(data__source="table", data__path="nowhere.csv"), ["nowhere.csv", "CSV file"]),
+        (dict(train__batch=12), ["train.batch=12", "multiple of 8"]),
+        (dict(network__name="magic"), ["network.name='magic'", "transformer, linear"]),
+    ],
+    ids=lambda x: "-".join(f"{k}={v}" for k, v in x.items()) if isinstance(x, dict) else "",
+)
+def test_a_config_that_will_not_do(run, tmp_path, changes, words):
+    code, _, errors = run("bayes", tmp_path / "refused", **changes)
+    assert code == 2 and len(errors.splitlines()) == 1 and errors.startswith("error: "), errors
+    assert not [word for word in words if word not in errors], errors
+    assert not (tmp_path / "refused" / "config.json").exists()
+
+
+@pytest.mark.parametrize("name,test,positions", [("adult.csv", "", 15), ("magic.train.csv", "magic.test.csv", 11)])
+def test_real_tables(real_data, name, test, positions):
+    c = cli.load_config(str(programs.ROOT / "experiments/configs/orders_adult.py")).data
+    c.path, c.test = str(real_data(name)), str(real_data(test)) if test else ""
+    rows = order_arms.table(c, 0)
+    train = rows.source.rows
+    assert rows.length == positions and rows.allowed.sum(0).max() == 1
+    for part in (train, rows.validation, rows.test):
+        assert rows.allowed[range(positions), part].all()
+    assert 0.6 < len(train) / (len(train) + len(rows.validation) + len(rows.test)) < 0.85
