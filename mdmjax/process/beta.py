@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 from mdmjax.base import Schedule
 from mdmjax.process.schedules import Times
 
-Parameter = Float[Array, "*g"] | float  # an array only under vmap, or as a grid to be mapped over
+# an array only under vmap, or as a grid to be mapped over
+Parameter = Float[Array, "*g"] | Float[np.ndarray, "*g"] | np.floating | float
 
 _TERMS = 128  # of the series at x <= 1/2, where a term is about half of the one before
 _NEWTON = 12
@@ -180,6 +181,7 @@ class EnergyOptimal:
         return jnp.sin(jnp.pi / 2 * self.gamma.one_minus_alpha(t)) ** 2
 
     def weight(self, t: Times) -> Times:
+        t = _inside(t)  # a rate that is infinite at t = 1 times an alpha that is 0
         left = jnp.pi / 2 * self.gamma.one_minus_alpha(t)
         ratio = jnp.where(left > 0, left / jnp.sin(jnp.where(left > 0, left, 1)), 1)
         return 2 * self.gamma.weight(t) * ratio * jnp.sin(jnp.pi / 2 * self.gamma.alpha(t))

@@ -7,6 +7,7 @@ however many steps there are, because the clock is compared with alpha near t = 
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -116,10 +117,14 @@ class Ancestral(_OnGrid, _Planned):
 
 
 def reveal_steps(schedule: Schedule, steps: int, clocks: Clocks) -> Int[Array, "L"]:
-    """The k in 0..steps-1 with A_k < U <= A_{k+1}, by alpha where U < 1/2 and by 1 - alpha where not."""
+    """The k in 0..steps-1 with A_k < U <= A_{k+1}, by alpha where U < 1/2 and by 1 - alpha where not.
+
+    The schedule is one for all positions, or has a trailing axis L, one for each (`process.PositionPowers`).
+    """
     inner = jnp.asarray(np.arange(steps - 1, 0, -1) / steps, clocks.near.dtype)  # t_1 .. t_{T-1}
-    by_visible = jnp.searchsorted(schedule.alpha(inner), clocks.near)
-    by_hidden = jnp.searchsorted(-schedule.one_minus_alpha(inner), -clocks.near)
+    visible, hidden = schedule.alpha(inner), schedule.one_minus_alpha(inner)  # [T-1], or [T-1, L]
+    place = jnp.searchsorted if visible.ndim == 1 else jax.vmap(jnp.searchsorted, (1, 0))
+    by_visible, by_hidden = place(visible, clocks.near), place(-hidden, -clocks.near)
     return jnp.where(clocks.early, by_visible, by_hidden)
 
 
@@ -180,13 +185,16 @@ class DrawnOrder(_OneByOne, _Planned):
         return Plan(_rank(-score, open), self.schedule.inverse(-jnp.expm1(-jnp.exp(-score)), hidden))
 
 
-def visible_counts(schedule: Schedule, steps: int, total: int | Int[Array, ""]) -> Int[Array, "T1"]:
+def visible_counts(
+    schedule: Schedule, steps: int, total: int | Int[Array, ""], rounding: Callable = jnp.round
+) -> Int[Array, "T1"]:
     """K_k = round(n A_k) for k = 0..T, halves to even, with K_0 = 0 and K_T = n: step k reveals K_{k+1} - K_k of n.
 
-    A_k = alpha(1 - k/T): the counts of LLaDA (arXiv 2502.09992) for any schedule. A step may reveal none.
+    A_k = alpha(1 - k/T): the counts of LLaDA (arXiv 2502.09992) for any schedule. A step may reveal none. `rounding` is
+    any non-decreasing function to whole numbers, such as `jnp.floor`.
     """
     inner = jnp.asarray(np.arange(steps - 1, 0, -1) / steps, jnp.result_type(float))
-    counts = jnp.round(total * schedule.alpha(inner)).astype(jnp.int32)
+    counts = rounding(total * schedule.alpha(inner)).astype(jnp.int32)
     return jnp.concatenate([jnp.zeros(1, jnp.int32), counts, jnp.full(1, total, jnp.int32)])
 
 

@@ -19,7 +19,18 @@ from mdmjax.analysis import (
     kinetic_constant,
     kinetic_energy,
 )
-from mdmjax.process import BetaCDF, Cosine, EnergyOptimal, Kumaraswamy, Linear, Sine, SineSquared, beta, mirrored
+from mdmjax.process import (
+    BetaCDF,
+    Cosine,
+    EnergyOptimal,
+    Kumaraswamy,
+    Linear,
+    Sine,
+    SineSquared,
+    Tabulated,
+    beta,
+    mirrored,
+)
 
 PI2 = math.pi**2
 
@@ -288,3 +299,16 @@ def test_bad_grids_are_refused():
             discrete_energy(a, gamma, kind)
     with pytest.raises(ValueError, match="must be > 0"):
         beta_energy((0.0, 1.0), (1.0, 1.0))
+
+
+@pytest.mark.parametrize("a, b", [(0.1, 0.5), (0.2, 0.8), (1.3, 0.8)])
+def test_the_minimum_is_exact_for_curves_that_rise_steeply(a, b):
+    assert energy(EnergyOptimal(Kumaraswamy(a, b)), Kumaraswamy(a, b)) == pytest.approx(math.pi**2, rel=1e-10)
+
+
+def test_what_has_no_energy_here():
+    with pytest.raises(ValueError, match="use discrete_energy"):
+        energy(Tabulated((0.0, 0.2, 1.0)), Linear())
+    for shape in ((2, 3), (2, 4), (3, 2)):
+        with pytest.raises(ValueError, match="must have the same size"):
+            kinetic_constant(np.ones(shape))

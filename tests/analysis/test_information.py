@@ -2,6 +2,7 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,8 +18,10 @@ from mdmjax.analysis import (
     middle_law,
     optimal_counts,
     random_count_law,
+    total_variation,
     true_conditionals,
 )
+from mdmjax.process import beta
 
 LN2 = math.log(2)
 
@@ -153,3 +156,13 @@ def test_what_will_not_do():
         optimal_counts(CURVE, 0)
     with pytest.raises(ValueError, match="sum to 1"):
         markov_information_curve(np.ones((2, 2)), 4)
+
+
+@pytest.mark.parametrize("a, b", [(0.5, 0.5), (0.9, 0.3), (0.3, 0.9)])
+@pytest.mark.parametrize("name", ["extreme", "middle"])
+def test_the_ancestral_sampler_tends_to_the_data(name, a, b, x64):
+    """Total variation, with true conditionals, whatever the schedule."""
+    law, table = toy(name), true_conditionals(toy(name))
+    hidden = lambda steps: np.asarray(beta(a, b).one_minus_alpha(jnp.arange(steps, -1, -1) / steps))
+    apart = [total_variation(law, ancestral_law(table, hidden(steps))) for steps in (3, 12, 48)]
+    assert apart[0] > apart[1] > apart[2] > 0 and apart[2] < 0.3 * apart[0]

@@ -122,3 +122,21 @@ def test_bad_parameters_are_refused():
         for a, b, word in [(0.0, 1.0, "a must be > 0"), (1.0, -2, "b must be > 0"), (float("inf"), 1.0, "a must be")]:
             with pytest.raises(ValueError, match=word):
                 family(a, b)
+
+
+@pytest.mark.parametrize(
+    "schedule", [beta(0.5, 0.5), beta(1.0, 1.0), beta(0.3, 0.9), BetaCDF(0.4, 0.8), Kumaraswamy(0.6, 2.0)], ids=str
+)
+def test_the_weight_is_finite_at_the_end(schedule):
+    """t = 1 is drawn once in a while, and one infinite loss ruins a run."""
+    for on in (False, True):
+        with jax.enable_x64(on):
+            assert np.isfinite(schedule.weight(jnp.ones(1))).all()
+            assert beta(0.5, 0.5).weight(jnp.ones(1)) == pytest.approx(1, abs=1e-3)
+
+
+def test_bad_parameters_in_arrays_are_refused():
+    for value in (np.float32(0), np.array([0.5, -1.0]), jnp.array([0.5, 0.0]), float("inf")):
+        with pytest.raises(ValueError, match="a must be > 0 and finite"):
+            beta(value, 0.5)
+    assert jax.jit(lambda a: beta(a, 0.5).alpha(jnp.array([0.5])))(0.5)[0] == pytest.approx(0.5, abs=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from mdmjax.base import Planner
-from mdmjax.process import Cosine, Geometric, Linear, PlackettLuce, Polynomial, SineSquared
+from mdmjax.process import Cosine, Geometric, Linear, PlackettLuce, Polynomial, PositionPowers, SineSquared, beta
 from mdmjax.sampling.planners import (
     Ancestral,
     Clocks,
@@ -166,6 +166,60 @@ def test_counts_of_the_energy_specification():
     assert np.diff(visible_counts(SineSquared(), 8, 256)).tolist() == [10, 27, 42, 49, 49, 42, 27, 10]
     assert (np.diff(visible_counts(Linear(), 256, 256)) == 0).sum() == 0
     assert (np.diff(visible_counts(SineSquared(), 256, 256)) == 0).sum() == 54
+
+
+def test_counts_of_beta_schedules():
+    of = lambda a, b, steps, total: np.diff(visible_counts(beta(a, b), steps, total))
+    assert of(0.9, 0.9, 8, 256).tolist() == [12, 29, 41, 46, 46, 41, 29, 12]
+    assert of(0.9, 0.3, 8, 256).tolist() == [2, 4, 9, 12, 19, 29, 47, 134]
+    assert [(of(*ab, 256, 256) == 0).sum() for ab in ((0.5, 0.5), (1.0, 1.0), (0.9, 0.3))] == [0, 54, 117]
+    assert np.diff(visible_counts(Linear(), 2, 5, jnp.floor)).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("total", [5, 32, 256])
+@pytest.mark.parametrize("a, b", [(0.9, 0.3), (0.4, 1.2), (0.7, 0.8)])
+def test_counts_of_swapped_parameters_are_reversed(a, b, total, x64):
+    """Except where n A_k is half way between two numbers."""
+    steps = 8
+    counts = [np.asarray(visible_counts(beta(*ab), steps, total)) for ab in ((a, b), (b, a))]
+    exact = total * np.asarray(beta(a, b).alpha(jnp.arange(steps, -1, -1) / steps))
+    tie = np.abs(exact % 1 - 0.5) < 1e-9
+    np.testing.assert_array_equal(counts[0][~tie], (total - counts[1][::-1])[~tie])
+    assert (counts[0][-1], tie[0], tie[-1]) == (total, False, False) and (np.diff(counts[0]) >= 0).all()
+
+
+@pytest.mark.parametrize("schedule", [Linear(), SineSquared(), beta(0.9, 0.3), beta(0.3, 0.9)], ids=name)
+def test_the_steps_of_the_chain_multiply_out_to_the_schedule(schedule, x64):
+    t = jnp.arange(16, -1, -1) / 16
+    hidden = np.asarray(schedule.one_minus_alpha(t))
+    u = 1 - hidden[1:] / hidden[:-1]
+    np.testing.assert_allclose(1 - np.cumprod(1 - u), schedule.alpha(t)[1:], atol=1e-12)
+    assert u[-1] == 1
+
+
+def test_a_schedule_for_each_position_reveals_each_by_its_own():
+    """How often two positions are revealed at one step: by enumeration, and of the planner's own steps."""
+    log_w = jnp.log(jnp.array([0.5, 1.0, 2.0, 3.5]))
+    schedule, keys = PositionPowers(log_w), jax.random.split(jax.random.key(0), 2000)
+    for steps, known in ((4, 0.90), (16, 0.33), (64, 0.09), (256, 0.022)):
+        hidden = np.asarray(schedule.one_minus_alpha(jnp.arange(steps, -1, -1) / steps), np.float64)
+        law = hidden[:-1] - hidden[1:]  # [T, L]: P(revealed at step k)
+        apart = np.zeros(16)  # P(these positions are revealed so far, all at steps of their own)
+        apart[0] = 1
+        for row in law:
+            apart += sum(
+                np.where(np.arange(16) >> i & 1, apart[np.arange(16) ^ (1 << i)] * row[i], 0) for i in range(4)
+            )
+        together = 1 - apart[15]
+        assert together == pytest.approx(known, abs=0.006)
+        if steps not in (4, 64):
+            continue
+        drawn = jax.vmap(lambda key, steps=steps: reveal_steps(schedule, steps, draw_clocks(key, 4)))(keys)
+        sharing = np.mean([len(set(row)) < 4 for row in np.asarray(drawn).tolist()])
+        assert abs(sharing - together) < 4.5 * np.sqrt(together * (1 - together) / len(keys))
+        for i in range(4):
+            found = np.bincount(np.asarray(drawn)[:, i], minlength=steps) / len(keys)
+            assert abs(found - law[:, i]).sum() / 2 < 2 * np.sqrt(steps / len(keys))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=name)
