@@ -83,6 +83,7 @@ class Table(NamedTuple):
     files: str
     columns: list[Column]
     rows: tuple[str, ...] = ()
+    where: Callable[[dict], bool] = lambda row: True  # the rows that are shown
 
     def trees(self, file: Path) -> list[dict]:
         """What the paths of the columns lead into, for each row of a file."""
@@ -92,7 +93,7 @@ class Table(NamedTuple):
         rows = lookup(tree, self.rows)
         if isinstance(rows, dict):
             rows = [{"name": name, **row} for name, row in rows.items()]
-        return [{**tree, ROW: row} for row in rows]
+        return [{**tree, ROW: row} for row in rows if self.where(row)]
 
 
 MACHINE = Column("machine", ("environment", "machine", "cpu"))
@@ -187,9 +188,9 @@ TABLES = {
         ("facts", "comparison"),
     ),
     "schedule_search": Table(
-        "schedules/search-*/report.json",
+        "schedules/search-text*/report.json",
         [
-            Column("search", ("title",)),
+            Column("metric", ("config", "metric")),
             Column("sampler", (ROW, "sampler")),
             Column("T", (ROW, "T")),
             Column("schedule", (ROW, "schedule")),
@@ -197,11 +198,58 @@ TABLES = {
             Column("unit", (ROW, "unit")),
             Column("best is better by", (ROW, "best is better by")),
             Column("in standard errors", (ROW, "standard errors")),
+            Column("tokens a step", (ROW, "tokens a step")),
             Column("wall time", ("wall_seconds",), duration),
             Column("seed", ("seed",)),
             COMMIT,
         ],
         ("facts", "comparison"),
+    ),
+    "schedule_chain": Table(
+        "schedules/search-chain/report.json",
+        [
+            Column("sampler", (ROW, "sampler")),
+            Column("T", (ROW, "T")),
+            Column("schedule", (ROW, "schedule")),
+            Column("nats above the entropy", (ROW, "value")),
+            Column("best is better by", (ROW, "best is better by")),
+            Column("bound on KL, nats", (ROW, "bound on KL, nats"), four),
+            Column("total variation of neighbours", (ROW, "total variation of neighbours"), four),
+            Column("tokens a step", (ROW, "tokens a step")),
+        ],
+        ("facts", "comparison"),
+        where=lambda row: row["T"] == 8,
+    ),
+    "orders": Table(
+        "orders/*/report.json",
+        [
+            Column("data", ("title",), lambda title: title.partition(":")[0]),
+            Column("seeds", ("config", "seeds")),
+            Column("plain", ("baselines", "plain"), estimate),
+            Column("learned order", ("metrics", "learned, own order"), estimate),
+            Column("learned - plain, paired", ("metrics", "learned - plain"), estimate),
+            Column(
+                "learned network, uniform orders", ("metrics", "learned, the same network in uniform orders"), estimate
+            ),
+            Column("cold start", ("metrics", "cold, own order"), estimate),
+            Column("known order", ("metrics", "fixed, own order"), estimate),
+            Column("way to it", ("metrics", "learned, share of the way from plain to fixed"), estimate),
+            Column("unit", ("baselines", "plain", "unit")),
+            Column("wall time", ("wall_seconds",), duration),
+            COMMIT,
+        ],
+    ),
+    "order_samples": Table(
+        "orders/[am]*/report.json",
+        [
+            Column("table", ("title",), lambda title: title.partition(":")[0]),
+            Column("Shape, plain", ("metrics", "shape, plain"), estimate),
+            Column("Shape, learned", ("metrics", "shape, learned"), estimate),
+            Column("own order - random order", ("metrics", "shape, learned: own order - random order"), estimate),
+            Column("Trend, plain", ("metrics", "trend, plain"), estimate),
+            Column("Trend, learned", ("metrics", "trend, learned"), estimate),
+            Column("own - random", ("metrics", "trend, learned: own order - random order"), estimate),
+        ],
     ),
     "schedule_sweep": Table(
         "benchmarks/schedule_sweep.json",
