@@ -186,6 +186,7 @@ TABLES = {
             Column("KL, nats", (ROW, "kl"), four),
         ],
         ("facts", "comparison"),
+        where=lambda row: row["sampler"] == "ancestral",
     ),
     "schedule_search": Table(
         "schedules/search-text*/report.json",

@@ -11,11 +11,9 @@ import ports
 import programs
 import pytest
 
-from experiments import build, cli, evaluate, plan, runs, sample, schedules, train
+from experiments import build, evaluate, plan, runs, sample, schedules, train
 from mdmjax import data
 from mdmjax.training import checkpoints
-
-CONFIGS = sorted(p for p in Path("experiments/configs").resolve().glob("*.py") if p.stem not in ("__init__", "base"))
 
 
 @pytest.fixture(scope="module")
@@ -276,26 +274,6 @@ def test_two_processes_train_the_same_model_and_one_reports(place, trained):
     assert "report: " in errors[0] and "report: " not in errors[1]
 
 
-def test_a_quick_variant_needs_nothing(tmp_path):
-    """As a user runs it: the config of a pod, of a text that is not there, on this machine."""
-    places = [f"--workdir={tmp_path}", f"--config.data.cache_dir={tmp_path}"]
-    flags = ["--config=experiments/configs/owt_small.py:quick", *places]
-    code, errors = programs.run("train", flags, tmp_path / "log")
-    assert code == 0 and "step 40/40" in errors, errors
-    assert read(tmp_path)["facts"]["data"]["name"] == "python_docs"
-
-
-def test_plan_measures_every_program(run, place):
-    flags = ["--config=experiments/configs/plan.py:quick", f"--workdir={place / 'plan'}"]
-    change = "--config.change=network.width=32 network.depth=1 data.length=16 mesh.fsdp=2"
-    code, out, errors = run(plan, *flags, change)
-    assert code == 0 and "the memory of a device is not known" in out, errors
-    facts = read(place / "plan")["facts"]
-    assert facts["mesh"] == "data 4, fsdp 2, tensor 1"
-    assert all(facts[f"{program}: total, GiB"] > 0 for program in plan.PROGRAMS)
-    assert facts["train: all-gather"] > 0  # parameters are in shares
-
-
 # ---- what they say ---------------------------------------------------------------------------------------------------
 
 
@@ -418,12 +396,3 @@ def test_a_user_sees_one_line_and_no_noise_of_the_libraries(place, trained, tmp_
     flags = use("evaluate", place, "refused", trained, f"--config.path={place / 'foreign.txt'}")
     code, errors = programs.run("evaluate", flags, tmp_path / "log")
     assert code == 2 and len(errors.splitlines()) == 1 and "Ж" in errors
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_loads_and_has_one_variant(path):
-    config, quick = cli.load_config(str(path)), cli.load_config(f"{path}:quick")
-    assert config.is_locked and config.to_dict() != quick.to_dict()
-    assert set(cli.flatten(config.to_dict())) == set(cli.flatten(quick.to_dict()))
-    with pytest.raises(cli.UsageError, match="unknown variant 'fast': the only one is quick"):
-        cli.load_config(f"{path}:fast")
