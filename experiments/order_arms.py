@@ -143,6 +143,11 @@ class Bench:
                 raise ValueError(
                     f"order.known={tuple(c.order.known)}: must be a permutation of 0..{self.rows.length - 1}"
                 )
+        if "fixed" in c.arms and c.order.estimator == "time":
+            raise ValueError(
+                "order.estimator='time': the weights of a known order are too far apart for random times, so the arm "
+                "'fixed' needs order.estimator='order'"
+            )
         groups = list(c.order.groups)
         if groups and (len(groups) != self.rows.length or set(groups) != set(range(max(groups) + 1))):
             raise ValueError(f"order.groups={tuple(groups)}: must be {self.rows.length} numbers that count from 0")

@@ -100,9 +100,10 @@ def _facts(rows: Rows, arms: dict[str, list[Result]], results: Sequence[Result])
             "mean log-weight": dict(zip(rows.names, weights.mean(0).tolist(), strict=True)),
             "mean expected rank": dict(zip(rows.names, ranks.tolist(), strict=True)),
             "effective number of orders by seed": [math.exp(r["entropy"]) for r in runs],
-            "sum of the gradient in the log-weights by seed": [r["scale"] for r in runs],
             "start by seed": [r["start"] for r in runs],
         }
+        if any(r["scale"] for r in runs):  # of random times, which leave out what is below t_min
+            facts[arm]["sum of the gradient in the log-weights by seed"] = [r["scale"] for r in runs]
         if rows.law:
             facts[arm] |= {
                 "root first": sum(_first(w) == 0 for w in weights),

@@ -1,7 +1,8 @@
 """Trains models whose order of decoding is learned, beside plain masked diffusion. The same command resumes.
 
-Every arm has the same network, data, draws and denoiser calls, and several seeds: `plain` keeps equal weights (masked
-diffusion), `learned` frees them after a warm-up, `cold` at once, and `fixed` has a known order.
+Every run has the same network, data, draws and denoiser calls, and every arm several seeds: `plain` keeps equal weights
+(masked diffusion), `learned` frees them after a warm-up, `cold` at once, and `fixed` has a known order. With
+order.starts above 1 the arms that learn an order have as many runs of each seed, and the best on validation counts.
 """
 
 import json

@@ -126,6 +126,7 @@ def test_of_several_starts_the_best_on_validation_is_kept():
         (dict(arms="()"), ["arms=()", "at least one"]),
         (dict(seeds=0), ["seeds=0", "at least 1"]),
         (dict(order__estimator="magic"), ["order.estimator='magic'", "order, time"]),
+        (dict(order__estimator="time"), ["order.estimator='time'", "'fixed' needs"]),
         (dict(order__samples=0), ["order.samples=0", "at least 1"]),
         (dict(order__known="(0,1,1,2,3,4)"), ["order.known", "must be a permutation of 0..5"]),
         (dict(order__known="(0,1,2)"), ["order.known=(0, 1, 2)", "permutation of 0..5"]),
