@@ -1,8 +1,10 @@
 """The order of the positions of a short window of text.
 
-python -m experiments.orders --config=experiments/configs/orders_text.py --workdir=runs/orders-text
+    python -m experiments.orders --config=experiments/configs/orders_text.py --workdir=runs/orders-text
 
-`:quick` takes under a minute.
+9 minutes on 2 CPU cores that had other work; `:quick` takes a minute. Test bound of windows of 8 characters over five
+seeds: `plain` 18.515 nats, `learned` 18.530, a paired difference of 0.015 with a standard error of 0.018: windows start
+anywhere, and no position is a better first one.
 """
 
 from experiments.configs.base import QUICK_ORDERS, orders, variant
