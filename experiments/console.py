@@ -13,7 +13,7 @@ from mdmjax.reports import Report, duration
 
 def log(message: str) -> None:
     """One line on standard error, above a progress bar if there is one."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(f"{message}\n", file=sys.stderr, end="")  # in one piece, whatever signal comes
 
 
 def table(rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:
