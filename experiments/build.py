@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
@@ -61,6 +62,14 @@ def planner(name: str, field: str, schedule: Schedule, steps: int, dtype: str = 
     if isinstance(made, sampling.Confidence) and dtype == "bfloat16":
         made = dataclasses.replace(made, tie=2.0**-5)  # above the rounding of its probabilities
     return made
+
+
+def adamw(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimiser of a `train` group of fields, and its rate."""
+    return training.adamw(
+        learning_rate=c.learning_rate, steps=c.steps, warmup=c.warmup, final=c.final, weight_decay=c.weight_decay,
+        b1=c.b1, b2=c.b2, clip=c.clip,
+    )  # fmt: skip
 
 
 def key(seed: int, use: int) -> Key[Array, ""]:
@@ -226,11 +235,7 @@ class Experiment:
 
     @functools.cached_property
     def optimizer(self):
-        c = self.config.train
-        return training.adamw(
-            learning_rate=c.learning_rate, steps=c.steps, warmup=c.warmup, final=c.final, weight_decay=c.weight_decay,
-            b1=c.b1, b2=c.b2, clip=c.clip,
-        )  # fmt: skip
+        return adamw(self.config.train)
 
     def make_state(self) -> training.TrainState:
         """The state before the first step; traced, never called as it is."""

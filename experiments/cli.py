@@ -34,6 +34,7 @@ __all__ = [
     "check_workdir",
     "explain",
     "flatten",
+    "keep",
     "load_config",
     "log",
     "parse",
@@ -292,6 +293,14 @@ def check_workdir(
             f"{workdir} holds a run with another config ({'; '.join(shown + more)}): "
             "give another --workdir, or the config of that run"
         )
+
+
+def keep(path: Path, text: str, otherwise: str, write: bool = True) -> None:
+    """Keep the text in a file of a workdir the first time; UsageError(`otherwise`) where the file has another."""
+    if path.exists() and path.read_text() != text:
+        raise UsageError(otherwise)
+    if write:
+        write_atomic(path, text)
 
 
 def _existing(path: Path) -> Path:

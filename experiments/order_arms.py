@@ -182,15 +182,19 @@ class Bench:
 
     def bind(self, params: dict[str, Any]) -> objectives.Ordered:
         """The network under its order; a column has no value that the table does not give it."""
-        denoiser, groups = self.model.bind(params["network"]), tuple(self.config.order.groups)
+        denoiser = self.model.bind(params["network"])
         if self.rows.allowed is not None:
             denoiser = networks.Legal(denoiser, self.rows.allowed)
-        return objectives.Ordered(denoiser, params["order"][np.array(groups)] if groups else params["order"])
+        return objectives.Ordered(denoiser, self.by_position(params["order"]))
+
+    def by_position(self, order: Any) -> Any:
+        """The weights of an order, of which tied positions share one, for each position."""
+        groups = list(self.config.order.groups)
+        return order[np.array(groups)] if groups else order
 
     def log_weights(self, params: dict[str, Any]) -> Float[np.ndarray, "L"]:
         """One for each position."""
-        groups = list(self.config.order.groups)
-        return np.asarray(params["order"], np.float64)[groups or slice(None)]
+        return self.by_position(np.asarray(params["order"], np.float64))
 
     @functools.cached_property
     def objective(self) -> objectives.LearnedOrder:
@@ -216,11 +220,7 @@ class Bench:
 
     @functools.cached_property
     def _network(self):
-        c = self.config.train
-        return training.adamw(
-            learning_rate=c.learning_rate, steps=c.steps, warmup=c.warmup, final=c.final, weight_decay=c.weight_decay,
-            b1=c.b1, b2=c.b2, clip=c.clip,
-        )  # fmt: skip
+        return build.adamw(self.config.train)
 
     def _optimizer(self, **run):
         return training.with_order(self._network[0], learning_rate=self.config.order.rate, **run)

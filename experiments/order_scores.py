@@ -46,7 +46,7 @@ class Scores:
     def during(self, params: dict[str, Any]) -> dict[str, float]:
         """The bound on some validation rows under the run's own order."""
         if self.exact:
-            return {"bound": self._above(self._losses(params), params["order"])}
+            return {"bound": self._above(self._losses(params), self.bench.by_position(params["order"]))}
         bound = self._estimate(params, self._monitored)
         return {"bound": bound[0], "bound_error": bound[1]}
 
@@ -69,7 +69,7 @@ class Scores:
         losses = self._losses(params)
         orders = np.asarray(self._orders(losses))
         equal = jnp.zeros(self.bench.rows.length, losses.dtype)
-        own = self._above(losses, params["order"])
+        own = self._above(losses, self.bench.by_position(params["order"]))
         return {
             "own": [own, 0.0],
             "uniform": [self._above(losses, equal), 0.0],
@@ -100,8 +100,6 @@ class Scores:
     # ---- parts
 
     def _above(self, losses, weights) -> float:
-        groups = list(self.config.order.groups)
-        weights = weights[np.array(groups)] if groups and len(weights) != len(groups) else weights
         return float(self._bound(losses, weights)) - self.floor
 
     def _estimate(self, params, rows) -> list[float]:

@@ -57,9 +57,7 @@ def claim(workdir: Path, config, rows: Rows) -> None:
     """Makes the workdir that of runs of this config on this data, or finds that it is. ValueError where it is not."""
     cli.check_workdir(workdir, config, free=("data.cache_dir", "data.path", "data.test"))  # a file may have moved
     path, text = workdir / "data.json", to_json({"sha256": rows.meta["sha256"], "vocabulary": rows.vocab})
-    if path.exists() and path.read_text() != text:
-        raise cli.UsageError(f"{workdir} holds runs on other data (see {path}): give that data, or another --workdir")
-    write_atomic(path, text)
+    cli.keep(path, text, f"{workdir} holds runs on other data (see {path}): give that data, or another --workdir")
 
 
 def finished(folder: Path) -> dict | None:

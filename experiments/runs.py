@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments import build, cli
 from mdmjax import data, training
 from mdmjax.data import Corpus, Vocabulary
-from mdmjax.reports import to_json, write_atomic
+from mdmjax.reports import to_json
 
 # Fields that say where and in which parts the work is done, and so change no result: a run may go on with others.
 FREE = (
@@ -73,13 +73,11 @@ def claim(workdir: Path, config: ConfigDict, corpus: Corpus, length: int, write:
     cli.check_workdir(workdir, config, free=FREE, write=write)
     path = workdir / "vocabulary.json"
     text = to_json({"length": length, "sha256": corpus.meta["sha256"], **corpus.vocabulary.to_dict()})
-    if path.exists() and path.read_text() != text:
-        raise ValueError(
-            f"{workdir} holds a run on other data (its hash is in {path}; now it is "
-            f"{_short(corpus.meta['sha256'])}): give that data, or another --workdir"
-        )
-    if write:
-        write_atomic(path, text)
+    otherwise = (
+        f"{workdir} holds a run on other data (its hash is in {path}; now it is {_short(corpus.meta['sha256'])}): "
+        "give that data, or another --workdir"
+    )
+    cli.keep(path, text, otherwise, write)
 
 
 def refuse_run(workdir: Path) -> None:

@@ -34,14 +34,13 @@ BUDGET = "optimal budget"  # of the information curve
 def main(config, workdir):
     """See the module."""
     began = time.monotonic()
-    say = cli.log
     if not config.steps or min(config.steps) < 1:
         raise ValueError(f"steps={tuple(config.steps)}: one or more numbers of at least 1")
     grid = candidates(config)
     programs = dict(
         toys=lambda: enumerate_toys(config, workdir, grid),
         chain=lambda: search_target(config, workdir, grid, targets.chain(config.chain)),
-        checkpoint=lambda: search_target(config, workdir, grid, targets.checkpoint(config, say)),
+        checkpoint=lambda: search_target(config, workdir, grid, targets.checkpoint(config, cli.log)),
     )
     found, before = build.choose(config.target, "target", programs)()
     report = Report(
@@ -53,7 +52,7 @@ def main(config, workdir):
     )
     page = write_report(workdir, report)
     print(cli.table([list(row.values()) for row in report.facts["comparison"]], list(report.facts["comparison"][0])))
-    say(f"report: {page}")
+    cli.log(f"report: {page}")
 
 
 def candidates(config) -> dict[tuple[float, float], Schedule]:
@@ -84,7 +83,8 @@ def enumerate_toys(config, workdir: Path, grid) -> tuple[dict, float]:
     cli.started()
     with cli.progress(len(names) * len(grid), unit="schedule") as bar:
         for number, (toy, planner, steps) in enumerate(names):
-            law, table = targets.TOYS[toy](), analysis.true_conditionals(targets.TOYS[toy]())
+            law = targets.TOYS[toy]()
+            table = analysis.true_conditionals(law)
             curve = analysis.information_curve(law)
 
             def measure(schedule, law=law, table=table, planner=planner, steps=steps):
@@ -123,16 +123,25 @@ def enumerate_toys(config, workdir: Path, grid) -> tuple[dict, float]:
 def exactly(law: np.ndarray, table: np.ndarray, planner: str, schedule: OnGrid, steps: int) -> dict[str, float]:
     """Total variation and KL(data || output) of a sampler's law. A step that reveals nothing makes no call."""
     if planner == "ancestral":
-        hidden = np.asarray(schedule.hidden)[::-1]
-        output = analysis.ancestral_law(table, hidden[: np.argmin(hidden) + 1])
+        output = analysis.ancestral_law(table, _hidden_grid(schedule))
     else:
-        counts = np.diff(sampling.visible_counts(schedule, steps, law.ndim)).tolist()
-        output = analysis.random_count_law(table, [count for count in counts if count])
+        output = analysis.random_count_law(table, [count for count in _counts(schedule, steps, law.ndim) if count])
     inside = law > 0
     with np.errstate(divide="ignore"):
         divergence = (law[inside] * (np.log(law[inside]) - np.log(output[inside]))).sum()
     exact = lambda value: round(float(value), 12) + 0.0  # what is left is rounding
     return dict(tv=exact(analysis.total_variation(law, output)), kl=exact(divergence))
+
+
+def _hidden_grid(schedule: OnGrid) -> np.ndarray:
+    """1 - alpha from all masks to the first time at which none is left."""
+    hidden = np.asarray(schedule.hidden)[::-1]
+    return hidden[: np.argmin(hidden) + 1]
+
+
+def _counts(schedule: OnGrid, steps: int, total: int) -> list[int]:
+    """Tokens that each step reveals."""
+    return np.diff(sampling.visible_counts(schedule, steps, total)).tolist()
 
 
 # ---- by sampling -----------------------------------------------------------------------------------------------------
@@ -194,7 +203,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> tuple[
             for name in rivals:
                 value = estimate(held[name], target)
                 gain = estimate((held[name] - best) * (-1 if target.higher else 1), target)
-                counts = np.diff(sampling.visible_counts(schedules[name], steps, target.masks))
+                counts = _counts(schedules[name], steps, target.masks)
                 comparison.append({
                     "sampler": planner,
                     "T": steps,
@@ -205,7 +214,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> tuple[
                     "standard errors": "" if name == search.best else _ratio(gain),
                     **_known(cells, target, smooth, planner, steps, name, schedules[name], samplers, config.held_out),
                     "tokens a step": " ".join(map(str, counts)),
-                    "empty steps": int((counts == 0).sum()),
+                    "empty steps": counts.count(0),
                 })  # fmt: skip
                 where = metrics if name == search.best else baselines
                 where[f"{budget_name}, {name}"] = value
@@ -214,8 +223,9 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> tuple[
             means = {names[name]: values.mean() for name, values in search.values.items()}
             label = f"{budget_name}: {target.metric}, on at least {config.rungs[0]} rows"
             heatmaps[label] = heatmap(config, means, names[search.best], target.unit)
-            rows = {name: len(values) for name, values in search.values.items() if len(values) == max(config.rungs)}
-            facts[f"finalists, {budget_name}"] = {name: float(search.values[name].mean()) for name in rows}
+            facts[f"finalists, {budget_name}"] = {
+                name: float(values.mean()) for name, values in search.values.items() if len(values) == config.rungs[-1]
+            }
             if config.target == "checkpoint":
                 path = workdir / f"best_{planner}_{steps}.py"
                 write_atomic(path, sample_config(config, path, planner, steps, names[search.best]))
@@ -235,12 +245,9 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> tuple[
 
 def claim(workdir: Path, target: targets.Target) -> None:
     """Makes the workdir that of a search for this model, or finds that it is. UsageError for that of another."""
-    path, text = workdir / "target.json", to_json(target.identity)
-    if path.exists() and path.read_text() != text:
-        raise cli.UsageError(
-            f"{workdir} holds a search for another model or other data (see {path}): give another --workdir"
-        )
-    write_atomic(path, text)
+    path = workdir / "target.json"
+    otherwise = f"{workdir} holds a search for another model or other data (see {path}): give another --workdir"
+    cli.keep(path, to_json(target.identity), otherwise)
 
 
 def _known(cells, target, curve, planner, steps, name, schedule, samplers, rows) -> dict:
@@ -248,10 +255,9 @@ def _known(cells, target, curve, planner, steps, name, schedule, samplers, rows)
     known = {"bound on KL, nats": "–"}  # of confidence none is known
     if planner != "confidence":
         if planner == "ancestral":
-            hidden = np.asarray(schedule.hidden)[::-1]
-            bound = analysis.ancestral_bound(curve, hidden[: np.argmin(hidden) + 1])
+            bound = analysis.ancestral_bound(curve, _hidden_grid(schedule))
         else:
-            bound = analysis.counts_bound(curve, np.diff(sampling.visible_counts(schedule, steps, target.masks)))
+            bound = analysis.counts_bound(curve, _counts(schedule, steps, target.masks))
         known["bound on KL, nats"] = round(bound, 4)
     if target.statistic:
         title, count = target.statistic

@@ -197,6 +197,3 @@ def _curve(model, params, rows: np.ndarray, vocab: int, count: int) -> np.ndarra
 
     keys = jax.random.split(jax.random.key(0), length)
     return np.cumsum([0, *(float(losses(params, m, keys[m])) for m in range(length))])
-
-
-__all__ = ["PARTS", "PLANNERS", "TOYS", "Target", "chain", "checkpoint", "sampler", "toy"]

@@ -15,6 +15,30 @@ from mdmjax.objectives import autoregressive, dense, negative_elbo
 from mdmjax.process import ExactCount, systematic
 
 
+def check_groups(name: str, draws: int, groups: int) -> None:
+    """ValueError for fewer draws or groups than an error bar needs."""
+    if groups < 2 or draws < 1:
+        raise ValueError(f"{name}(draws={draws}, groups={groups}): an error bar needs draws >= 1 and groups >= 2")
+
+
+def in_groups(
+    draw: Callable, score: Callable, rows: tuple[Array, ...], key: Key[Array, ""], draws: int, groups: int
+) -> Float[Array, "B G"]:
+    """The mean score of `draws` draws, for each row and each of `groups` independent groups.
+
+    `draw(key, *row)` makes the draws of a group of a row, with a leading axis `draws`; `rows` are arrays [B, ...], the
+    first of them ids, by which the key is folded. `score(draws) -> [B]` is called with one draw of every row at a time.
+    """
+
+    def of_row(group, example, *row):
+        return draw(jax.random.fold_in(jax.random.fold_in(key, example), group), *row)
+
+    over_rows = jax.vmap(of_row, (None, *(0 for _ in rows)), out_axes=1)  # [draws, B, ...]
+    made = jax.vmap(lambda group: over_rows(group, *rows))(jnp.arange(groups))
+    made = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)  # [groups * draws, B, ...]
+    return jax.lax.map(score, made).reshape(groups, draws, -1).mean(1).T
+
+
 @dataclasses.dataclass(frozen=True)
 class Scorer:
     """`scorer(denoiser, batch, key) -> nats [B, groups]`: independent estimates of each row's negative ELBO, in nats.
@@ -31,27 +55,19 @@ class Scorer:
     nll: Callable = dense
 
     def __post_init__(self):
-        if self.groups < 2 or self.draws < 1:
-            raise ValueError(
-                f"Scorer(draws={self.draws}, groups={self.groups}): an error bar needs draws >= 1 and groups >= 2"
-            )
+        check_groups("Scorer", self.draws, self.groups)
 
     def __call__(self, denoiser: Denoiser, batch: dict[str, Array], key: Key[Array, ""]) -> Float[Array, "B G"]:
         tokens, scored, ids = batch["tokens"], batch["scored"], batch["ids"]
 
-        def draw(example, eligible, group):
-            key_group = jax.random.fold_in(jax.random.fold_in(key, example), group)
+        def draw(key, eligible):
             rows = jnp.broadcast_to(eligible, (self.draws, eligible.shape[0]))
-            return self.law.draw(key_group, jnp.arange(self.draws), rows, batch=self.draws)
-
-        over_rows = jax.vmap(draw, (0, 0, None), out_axes=1)  # [draws, B, ...]
-        draws = jax.vmap(over_rows, (None, None, 0))(ids, scored, jnp.arange(self.groups))
-        draws = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), draws)  # [groups * draws, B, ...]
+            return self.law.draw(key, jnp.arange(self.draws), rows, batch=self.draws)
 
         def one(draws):  # one call of the denoiser
             return negative_elbo(denoiser, tokens, draws, vocab=self.vocab, eligible=scored, nll=self.nll).nats
 
-        return jax.lax.map(one, draws).reshape(self.groups, self.draws, -1).mean(1).T
+        return in_groups(draw, one, (ids, scored), key, self.draws, self.groups)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from mdmjax.evaluation.likelihood import check_groups, in_groups
 from mdmjax.objectives import OrderDraws, Ordered, OrderSpace, dense, learned_order_bound
 
 
@@ -26,23 +26,15 @@ class OrderScorer:
     nll: Callable = dense
 
     def __post_init__(self):
-        if self.groups < 2 or self.draws < 1:
-            raise ValueError(
-                f"OrderScorer(draws={self.draws}, groups={self.groups}): an error bar needs draws >= 1 and groups >= 2"
-            )
+        check_groups("OrderScorer", self.draws, self.groups)
 
     def __call__(self, denoiser: Ordered, batch: dict[str, Array], key: Key[Array, ""]) -> Float[Array, "B G"]:
         tokens, law = batch["tokens"], OrderSpace()
 
-        def draw(example, group):
-            key_group = jax.random.fold_in(jax.random.fold_in(key, example), group)
-            return law.draw(denoiser.log_weights, key_group, jnp.arange(self.draws), 1, self.draws)
-
-        over_rows = jax.vmap(draw, (0, None), out_axes=1)  # [draws, B, ...]
-        draws = jax.vmap(over_rows, (None, 0))(batch["ids"], jnp.arange(self.groups))
-        draws = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), draws)  # [groups * draws, B, ...]
+        def draw(key):
+            return law.draw(denoiser.log_weights, key, jnp.arange(self.draws), 1, self.draws)
 
         def one(draws: OrderDraws):  # one call of the denoiser
             return learned_order_bound(denoiser, tokens, draws, vocab=self.vocab, baseline=False, nll=self.nll).nats
 
-        return jax.lax.map(one, draws).reshape(self.groups, self.draws, -1).mean(1).T
+        return in_groups(draw, one, (batch["ids"],), key, self.draws, self.groups)

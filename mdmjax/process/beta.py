@@ -17,7 +17,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from mdmjax.base import Schedule
-from mdmjax.process.schedules import Times
+from mdmjax.process.schedules import Times, hidden_share
 
 # an array only under vmap, or as a grid to be mapped over
 Parameter = Float[Array, "*g"] | Float[np.ndarray, "*g"] | np.floating | float
@@ -73,7 +73,7 @@ class BetaCDF:
         return jnp.exp(log_density - log_incomplete_beta(self.b, self.a, t, 1 - t))
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        hidden = 1 - alpha if one_minus_alpha is None else one_minus_alpha
+        hidden = hidden_share(alpha, one_minus_alpha)
         return inverse_incomplete_beta(self.b, self.a, hidden, alpha)
 
     def mirrored(self) -> "BetaCDF":
@@ -114,7 +114,7 @@ class Kumaraswamy:
         return self.a * self.b * (1 - t) ** (self.a - 1) / -jnp.expm1(self.a * jnp.log1p(-t))
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        hidden = 1 - alpha if one_minus_alpha is None else one_minus_alpha
+        hidden = hidden_share(alpha, one_minus_alpha)
         near_data = -jnp.expm1(jnp.log1p(-(hidden ** (1 / self.b))) / self.a)
         near_mask = 1 - (-jnp.expm1(jnp.log1p(-jnp.minimum(alpha, 0.5)) / self.b)) ** (1 / self.a)
         return jnp.where(alpha > 0.5, near_data, near_mask)
@@ -153,7 +153,7 @@ class KumaraswamyInTime:
         return self.a * jnp.where(small, 1, ratio) / t
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        hidden = 1 - alpha if one_minus_alpha is None else one_minus_alpha
+        hidden = hidden_share(alpha, one_minus_alpha)
         near_data = (-jnp.expm1(jnp.log1p(-jnp.minimum(hidden, 0.5)) / self.b)) ** (1 / self.a)
         near_mask = jnp.exp(jnp.log1p(-(alpha ** (1 / self.b))) / self.a)
         return jnp.where(alpha > 0.5, near_data, near_mask)
@@ -187,7 +187,7 @@ class EnergyOptimal:
         return 2 * self.gamma.weight(t) * ratio * jnp.sin(jnp.pi / 2 * self.gamma.alpha(t))
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        hidden = 1 - alpha if one_minus_alpha is None else one_minus_alpha
+        hidden = hidden_share(alpha, one_minus_alpha)
         # of a half and its complement the smaller has the digits: arcsin is steep near 1
         near_mask = jnp.arcsin(jnp.sqrt(jnp.clip(alpha, 0, 0.75))) * (2 / jnp.pi)
         near_data = jnp.arcsin(jnp.sqrt(jnp.clip(hidden, 0, 0.75))) * (2 / jnp.pi)
@@ -225,7 +225,7 @@ class Mirrored:
         return self.of.weight(1 - t) * self.of.one_minus_alpha(1 - t) / self.of.alpha(1 - t)
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        return 1 - self.of.inverse(1 - alpha if one_minus_alpha is None else one_minus_alpha, alpha)
+        return 1 - self.of.inverse(hidden_share(alpha, one_minus_alpha), alpha)
 
 
 def mirrored(schedule: Schedule) -> Schedule:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from mdmjax.base import Schedule
 from mdmjax.process.beta import known
-from mdmjax.process.schedules import Linear
+from mdmjax.process.schedules import Linear, hidden_share
 
 
 def _check(log_weights) -> None:
@@ -96,7 +96,7 @@ class ValuePowers:
     def inverse(
         self, alpha: Float[Array, "*s V"], one_minus_alpha: Float[Array, "*s V"] | None = None
     ) -> Float[Array, "*s V"]:
-        hidden = 1 - alpha if one_minus_alpha is None else one_minus_alpha
+        hidden = hidden_share(alpha, one_minus_alpha)
         log_hidden = jnp.log(hidden) - jnp.log1p(-self.eps)
         return jnp.exp(log_hidden * _outer(jnp.ones(hidden.shape[:-1], hidden.dtype), -jnp.asarray(self.log_weights)))
 

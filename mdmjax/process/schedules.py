@@ -23,7 +23,8 @@ _HALF_PI = math.pi / 2
 Times = Float[Array, "*s"]
 
 
-def _hidden(alpha: Times, one_minus_alpha: Times | None) -> Times:
+def hidden_share(alpha: Times, one_minus_alpha: Times | None) -> Times:
+    """1 - alpha, as it is given where it is."""
     return 1 - alpha if one_minus_alpha is None else one_minus_alpha
 
 
@@ -42,7 +43,7 @@ class Linear:
         return 1 / t
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        return _hidden(alpha, one_minus_alpha)
+        return hidden_share(alpha, one_minus_alpha)
 
     def mirrored(self) -> "Linear":
         return self
@@ -66,7 +67,7 @@ class Cosine:
         return _HALF_PI * jnp.sin(_HALF_PI * (1 - t)) / jnp.sin(_HALF_PI * t)
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        near_data = jnp.arcsin(jnp.clip(_hidden(alpha, one_minus_alpha), 0, 1)) / _HALF_PI
+        near_data = jnp.arcsin(jnp.clip(hidden_share(alpha, one_minus_alpha), 0, 1)) / _HALF_PI
         near_mask = 1 - 2 * jnp.arcsin(jnp.sqrt(jnp.clip(alpha, 0, 1) / 2)) / _HALF_PI
         return jnp.where(alpha > 0.5, near_data, near_mask)
 
@@ -92,7 +93,7 @@ class Sine:
         return _HALF_PI / jnp.tan(_HALF_PI / 2 * t)
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        near_data = 2 * jnp.arcsin(jnp.sqrt(jnp.clip(_hidden(alpha, one_minus_alpha), 0, 1) / 2)) / _HALF_PI
+        near_data = 2 * jnp.arcsin(jnp.sqrt(jnp.clip(hidden_share(alpha, one_minus_alpha), 0, 1) / 2)) / _HALF_PI
         near_mask = 1 - jnp.arcsin(jnp.clip(alpha, 0, 1)) / _HALF_PI
         return jnp.where(alpha > 0.5, near_data, near_mask)
 
@@ -115,7 +116,7 @@ class SineSquared:
         return 2 * _HALF_PI * jnp.sin(_HALF_PI * (1 - t)) / jnp.sin(_HALF_PI * t)
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        near_data = jnp.arcsin(jnp.sqrt(jnp.clip(_hidden(alpha, one_minus_alpha), 0, 1))) / _HALF_PI
+        near_data = jnp.arcsin(jnp.sqrt(jnp.clip(hidden_share(alpha, one_minus_alpha), 0, 1))) / _HALF_PI
         near_mask = 1 - jnp.arcsin(jnp.sqrt(jnp.clip(alpha, 0, 1))) / _HALF_PI
         return jnp.where(alpha > 0.5, near_data, near_mask)
 
@@ -144,7 +145,7 @@ class Polynomial:
         return self.power / t
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        near_data = _hidden(alpha, one_minus_alpha) ** (1 / self.power)
+        near_data = hidden_share(alpha, one_minus_alpha) ** (1 / self.power)
         near_mask = jnp.exp(jnp.log1p(-jnp.minimum(alpha, 0.5)) / self.power)
         return jnp.where(alpha > 0.5, near_data, near_mask)
 
@@ -191,7 +192,7 @@ class Geometric:
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
         # alpha * reach + e^-s(1) = e^-s(t), taken on the side that keeps its digits.
-        near_data = -jnp.log1p(-_hidden(alpha, one_minus_alpha) * self._reach)
+        near_data = -jnp.log1p(-hidden_share(alpha, one_minus_alpha) * self._reach)
         near_mask = -jnp.log(alpha * self._reach + math.exp(self.sigma_min - self.sigma_max))
         noise = jnp.where(alpha > 0.5, near_data, near_mask)
         return jnp.log1p(noise / self.sigma_min) / self._log_ratio
@@ -232,7 +233,7 @@ class Tabulated:
         return (len(self.hidden) - 1) * rise / hidden
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        hidden = _hidden(alpha, one_minus_alpha)
+        hidden = hidden_share(alpha, one_minus_alpha)
         return jnp.interp(
             hidden, jnp.asarray(self.hidden, hidden.dtype), jnp.linspace(0, 1, len(self.hidden), dtype=hidden.dtype)
         )
@@ -288,5 +289,5 @@ class OnGrid:
         return rise[piece] / self.one_minus_alpha(t)
 
     def inverse(self, alpha: Times, one_minus_alpha: Times | None = None) -> Times:
-        hidden = _hidden(alpha, one_minus_alpha)
+        hidden = hidden_share(alpha, one_minus_alpha)
         return jnp.interp(hidden, jnp.asarray(self.hidden, hidden.dtype), jnp.asarray(self._times, hidden.dtype))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import order_gradients
 from mdmjax.analysis import (
     all_masks,
     all_orders,
@@ -28,6 +29,7 @@ from mdmjax.analysis import (
 from mdmjax.analysis.orders import unit_nodes
 from mdmjax.process import (
     Cosine,
+    KumaraswamyInTime,
     Linear,
     PlackettLuce,
     Polynomial,
@@ -49,15 +51,7 @@ in_steps = jax.jit(
 
 def table():
     """Losses of three positions: -log of uniform numbers, for each position by visible sets by size, then order."""
-    rng = np.random.default_rng(1)
-    losses = np.zeros((8, 3))
-    for i in range(3):
-        others = [j for j in range(3) if j != i]
-        for size in range(3):
-            for shown in itertools.combinations(others, size):
-                hidden = sum(4 >> j for j in range(3) if j not in shown)
-                losses[hidden, i] = -np.log(rng.uniform(0.05, 0.95))
-    return jnp.asarray(losses)
+    return jnp.asarray(order_gradients.losses())
 
 
 def random_losses(length, seed=0):
@@ -86,29 +80,6 @@ class Each:
 
     def weight(self, t):
         return self._stack("weight", t)
-
-    def inverse(self, alpha, one_minus_alpha=None):
-        raise NotImplementedError
-
-
-@dataclasses.dataclass(frozen=True)
-class InTime:
-    """1 - alpha = 1 - (1 - t^a)^b: Kumaraswamy's distribution in t, where `Kumaraswamy` has it in 1 - t."""
-
-    a: float
-    b: float
-
-    def alpha(self, t):
-        return (1 - t**self.a) ** self.b
-
-    def one_minus_alpha(self, t):
-        return -jnp.expm1(self.b * jnp.log1p(-(t**self.a)))
-
-    def weight(self, t):
-        small = t**self.a < 1e-20
-        x = jnp.where(small, 0.5, t**self.a)
-        inside = self.a * self.b * x * (1 - x) ** (self.b - 1) / -jnp.expm1(self.b * jnp.log1p(-x))
-        return jnp.where(small, self.a, inside) / t
 
     def inverse(self, alpha, one_minus_alpha=None):
         raise NotImplementedError
@@ -172,7 +143,7 @@ def test_three_ways_agree(length):
 
 def test_general_schedules():
     losses = table()
-    schedule = Each(tuple(InTime(a, b) for a, b in [(1.5, 2.0), (0.8, 1.3), (2.0, 1.1)]))
+    schedule = Each(tuple(KumaraswamyInTime(a, b) for a, b in [(1.5, 2.0), (0.8, 1.3), (2.0, 1.1)]))
     law = order_law(schedule)
     found = dict(zip(map(tuple, all_orders(3).tolist()), law, strict=True))
     expected = {
