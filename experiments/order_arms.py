@@ -61,16 +61,14 @@ def synthetic(c: ConfigDict, seed: int) -> Rows:
 
 
 def table(c: ConfigDict, seed: int) -> Rows:
-    """A CSV file, cut 80/10/10 after a permutation, or two files with the test rows in the second."""
+    """A CSV file, cut 80/10/10 after a permutation, or two: training rows, a tenth for validation, and test rows."""
     if not c.path:
         raise ValueError("data.path='': give the CSV file of the table with --config.data.path=FILE")
     path = {"train": c.path, "test": c.test} if c.test else c.path
     splits = {"train": 1 - 2 * HELD_OUT, "validation": HELD_OUT, "test": HELD_OUT}
-    corpus = data.table(path, splits, bins=_least(c.bins, "data.bins", 2), shuffle_rows=None if c.test else seed)
-    parts, columns = dict(corpus.splits), corpus.vocabulary
-    if c.test:
-        mixed = np.random.default_rng(seed).permutation(parts["train"])
-        parts["train"], parts["validation"] = np.split(mixed, [round((1 - HELD_OUT) * len(mixed))])
+    held_out = HELD_OUT if c.test else 0.0
+    corpus = data.table(path, splits, bins=_least(c.bins, "data.bins", 2), shuffle_rows=seed, held_out=held_out)
+    parts, columns = corpus.splits, corpus.vocabulary
     owner = np.repeat(np.arange(len(columns.names)), [len(labels) for labels in columns.labels])
     allowed = owner == np.arange(len(columns.names))[:, None]
     tokens = {name: np.asarray(rows, np.int32) for name, rows in parts.items()}
@@ -115,6 +113,7 @@ ARMS = dict(
     cold=Arm(lambda bench: np.zeros(bench.weights), lambda bench: 0),
     fixed=Arm(lambda bench: process.fixed_order(bench.config.order.known), lambda bench: training.NEVER),
 )
+LEARN = ("learned", "cold")  # those that learn their order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +246,7 @@ class Bench:
     def runs(self) -> list[tuple[str, int, int]]:
         """(arm, seed, start) of every run. Only the arms that learn an order start more than once."""
         c = self.config
-        starts = lambda arm: c.order.starts if arm in ("learned", "cold") else 1
+        starts = lambda arm: c.order.starts if arm in LEARN else 1
         return [(arm, seed, start) for seed in range(c.seeds) for arm in c.arms for start in range(starts(arm))]
 
     # ---- one run

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments import cli
-from experiments.order_arms import Rows
+from experiments import cli, order_steps
+from experiments.order_arms import LEARN, Rows
 from mdmjax import networks, process
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Heatmap, Report
@@ -25,6 +25,17 @@ def over_seeds(values: Sequence[float], unit: str, what: str = "mean") -> Estima
     values = np.asarray(values, np.float64)
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Estimate(float(values.mean()), float(error), unit, len(values), f"{what} over {len(values)} seeds")
+
+
+def over_rows(arm: Sequence[Result], plain: Sequence[Result]) -> Estimate:
+    """The mean paired difference of bounds, and its standard error over the rows of the test, these runs given.
+
+    Of row i it takes d_i, the mean over seeds of the row's difference; the error is sd(d_i) / sqrt(rows). It holds the
+    draws, and the choice of the rows, which the error over seeds does not; not the choice of the seeds.
+    """
+    d = np.mean([np.subtract(a["rows"], b["rows"]) for a, b in zip(arm, plain, strict=True)], 0)
+    error = d.std(ddof=1) / math.sqrt(len(d))
+    return Estimate(float(d.mean()), float(error), "nats/row", len(d), f"mean paired difference over {len(d)} rows")
 
 
 def kept(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -45,6 +56,11 @@ def report(config, rows: Rows, results: Sequence[Result], command: str) -> Repor
     bounds = {arm: over_seeds([r["own"][0] for r in runs], unit) for arm, runs in arms.items()}
     first = sorted(arms, key=lambda arm: (arm == "plain", arm != "learned"))
     metrics = {f"{arm}, own order": bounds[arm] for arm in first if arm != "plain" or len(arms) == 1}
+    if any(r["start"] for r in results):  # the best of several starts has had more tries than a run of plain
+        for arm in first:
+            alone = [r["own"][0] for r in results if r["arm"] == arm and r["start"] == 0]
+            if arm in LEARN:
+                metrics[f"{arm}, own order, first start alone"] = over_seeds(alone, unit)
     for arm in first:
         if arm != "plain":
             equal = [r["uniform"][0] for r in arms[arm]]
@@ -54,6 +70,8 @@ def report(config, rows: Rows, results: Sequence[Result], command: str) -> Repor
         if plain and arm != "plain":
             differences = [a["own"][0] - b["own"][0] for a, b in zip(arms[arm], plain, strict=True)]
             metrics[f"{arm} - plain"] = over_seeds(differences, "nats/row", "mean paired difference")
+            if not rows.law:
+                metrics[f"{arm} - plain, error over rows"] = over_rows(arms[arm], plain)
     if plain and "fixed" in arms:
         for arm in first:
             if arm not in ("plain", "fixed"):
@@ -96,6 +114,7 @@ def _facts(rows: Rows, arms: dict[str, list[Result]], results: Sequence[Result])
         facts[arm] = {
             "bound by seed": [r["own"][0] for r in runs],
             "standard error of the rows by seed": [r["own"][1] for r in runs],
+            "its part from the draws alone by seed": [r["own"][2] for r in runs if len(r["own"]) > 2],
             "first position by seed": [rows.names[i] if (i := _first(w)) is not None else "none" for w in weights],
             "mean log-weight": dict(zip(rows.names, weights.mean(0).tolist(), strict=True)),
             "mean expected rank": dict(zip(rows.names, ranks.tolist(), strict=True)),
@@ -111,10 +130,10 @@ def _facts(rows: Rows, arms: dict[str, list[Result]], results: Sequence[Result])
                 "its bound by seed": [r["best"] for r in runs],
                 "mean gradient at equal log-weights": np.mean([r["gradient"] for r in runs], 0).tolist(),
             }
-    starts = [r for r in results if len({q["start"] for q in results}) > 1]
-    facts["validation bound of every start"] = {
-        f"{r['arm']}-{r['seed']}-{r['start']}": r["validation"] for r in starts if r["arm"] in ("learned", "cold")
-    }
+    if rows.law and "learned" in arms:
+        facts["bounds of few steps"] = order_steps.table([r["few steps"] for r in arms["learned"]], over_seeds)
+    starts = [r for r in results if r["arm"] in LEARN] if any(r["start"] for r in results) else []
+    facts["validation bound of every start"] = {f"{r['arm']}-{r['seed']}-{r['start']}": r["validation"] for r in starts}
     facts["seconds of a run"] = float(np.mean([r["training seconds"] for r in results]))
     facts["data"] = rows.meta
     return facts
@@ -139,7 +158,7 @@ def _curves(rows: Rows, arms: dict[str, list[Result]], unit: str) -> dict[str, C
     for arm, runs in arms.items():
         curves[f"bound, {arm}"] = curve([r["history"]["bound"] for r in runs], unit, "bound under the run's own order")
     for arm, runs in arms.items():
-        if arm in ("learned", "cold"):
+        if arm in LEARN:
             weights = np.array([r["history"]["log_weights"] for r in runs])
             for l, name in enumerate(rows.names):  # noqa: E741
                 curves[f"{name}, {arm}"] = curve(weights[:, :, l], "", f"log-weights, {arm}")
@@ -150,7 +169,7 @@ def _heatmaps(rows: Rows, arms: dict[str, list[Result]]) -> dict[str, Heatmap]:
     """For each arm that learns: how often a position is before another, by the mean log-weights; and all of them."""
     maps = {}
     for arm, runs in arms.items():
-        if arm not in ("learned", "cold"):
+        if arm not in LEARN:
             continue
         weights = np.array([r["log_weights"] for r in runs])
         before = np.array(process.PlackettLuce(weights.mean(0)).precedence(), np.float64)
@@ -164,7 +183,7 @@ def _heatmaps(rows: Rows, arms: dict[str, list[Result]]) -> dict[str, Heatmap]:
 
 def weights(rows: Rows, results: Sequence[Result]) -> str:
     """The table of learned orders: log-weight and expected rank of each position, means over seeds."""
-    arms = {arm: runs for arm, runs in kept(results).items() if arm in ("learned", "cold")}
+    arms = {arm: runs for arm, runs in kept(results).items() if arm in LEARN}
     if not arms:
         return ""
     columns = {}

@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from experiments import build
 from experiments.order_arms import Bench, entropy
+from experiments.order_steps import few_steps
 from mdmjax import analysis, evaluation, sampling, training
 
 
@@ -16,7 +18,8 @@ class Scores:
     """The measurements of the runs of a bench. `params` are {"network": ..., "order": log-weights}.
 
     Bounds are in nats a row: exact, and less the entropy of the data, where the law is known; else estimated with an
-    error bar. ValueError where the config will not do.
+    error bar. The draws of an estimate, and of samples, are of the run's seed: arms are compared in pairs, and an error
+    over seeds holds the draws. ValueError where the config will not do.
     """
 
     def __init__(self, bench: Bench):
@@ -33,8 +36,7 @@ class Scores:
             self._orders = jax.jit(analysis.order_losses)
             return
         scorer = evaluation.OrderScorer(rows.vocab, c.draws, c.groups)
-        key = build.key(self.config.seed, training.EVALUATION)
-        self._score = bench.layout.map(lambda params, batch: scorer(bench.bind(params), batch, key))
+        self._score = bench.layout.map(lambda run, batch: scorer(bench.bind(run["params"]), batch, run["key"]))
         whole = lambda tokens: (tokens, np.ones(tokens.shape, bool))
         self._monitored = build.spaced(whole(rows.validation), c.rows)
         self._held_out = {"validation": whole(rows.validation), "test": build.spaced(whole(rows.test), c.test_rows)}
@@ -43,26 +45,26 @@ class Scores:
 
     # ---- while it trains
 
-    def during(self, params: dict[str, Any]) -> dict[str, float]:
+    def during(self, params: dict[str, Any], seed: int) -> dict[str, float]:
         """The bound on some validation rows under the run's own order."""
         if self.exact:
             return {"bound": self._above(self._losses(params), self.bench.by_position(params["order"]))}
-        bound = self._estimate(params, self._monitored)
+        bound = self._bound_of(self._rows(params, seed, self._monitored))
         return {"bound": bound[0], "bound_error": bound[1]}
 
     # ---- when it is done
 
-    def final(self, params: dict[str, Any]) -> dict[str, Any]:
+    def final(self, params: dict[str, Any], seed: int) -> dict[str, Any]:
         """Everything that the report says of a run, as JSON can hold it."""
         weights = self.bench.log_weights(params)
         result = {
             "log_weights": weights.tolist(),
             "entropy": entropy(weights),
             "scale": self._scale(params),
-            **(self._exact_bounds(params) if self.exact else self._bounds(params)),
+            **(self._exact_bounds(params) if self.exact else self._bounds(params, seed)),
         }
         if self.numeric:
-            result |= self._samples(params)
+            result |= self._samples(params, seed)
         return result
 
     def _exact_bounds(self, params):
@@ -77,22 +79,26 @@ class Scores:
             "best order": analysis.all_orders(self.bench.rows.length)[orders.argmin()].tolist(),
             "best": float(orders.min() - self.floor),
             "gradient": np.asarray(self._gradient(losses, equal)).tolist(),
+            "few steps": few_steps(losses, self.bench.by_position(params["order"]), self.floor),
         }
 
-    def _bounds(self, params):
+    def _bounds(self, params, seed):
         equal = params | {"order": jnp.zeros_like(params["order"])}
+        own, uniform = (self._rows(p, seed, self._held_out["test"]) for p in (params, equal))
         return {
-            "own": self._estimate(params, self._held_out["test"]),
-            "uniform": self._estimate(equal, self._held_out["test"]),
-            "validation": self._estimate(params, self._held_out["validation"])[0],
+            "own": self._bound_of(own),
+            "uniform": self._bound_of(uniform),
+            "validation": self._bound_of(self._rows(params, seed, self._held_out["validation"]))[0],
+            "rows": own.mean(1).tolist(),
         }
 
-    def _samples(self, params):
+    def _samples(self, params, seed):
         """Shape and Trend of rows drawn in the run's own order and in a random order, by the same keys."""
         rows, result = self.bench.rows, {}
+        key = jax.random.fold_in(build.key(self.config.seed, training.SAMPLING), seed)
         for name, weights in (("own", self.bench.log_weights(params)), ("random", np.zeros(rows.length))):
             canvas = np.full((self.config.sample.rows, rows.length), rows.vocab, np.int32)
-            drawn = np.asarray(self._draw(params, canvas, jnp.asarray(weights, jnp.float32)))
+            drawn = np.asarray(self._draw(params, canvas, jnp.asarray(weights, jnp.float32), key))
             result[f"shape, {name}"] = evaluation.shape(rows.test, drawn, self.numeric)
             result[f"trend, {name}"] = evaluation.trend(rows.test, drawn, self.numeric)
         return result
@@ -102,15 +108,20 @@ class Scores:
     def _above(self, losses, weights) -> float:
         return float(self._bound(losses, weights)) - self.floor
 
-    def _estimate(self, params, rows) -> list[float]:
-        """[mean, standard error, its Monte Carlo part], in nats a row."""
-        layout, length = self.bench.layout, self.bench.rows.length
+    def _rows(self, params, seed, rows) -> Float[np.ndarray, "N G"]:
+        """Independent estimates of the bound of each row, in nats."""
+        layout = self.bench.layout
+        key = jax.random.fold_in(build.key(self.config.seed, training.EVALUATION), seed)
         rank, ranks = layout.share
-        bound = evaluation.evaluate(
-            functools.partial(self._score, params), *rows, size=self.config.evaluate.batch, estimator="",
-            put=layout.put, rank=rank, ranks=ranks,
-        )  # fmt: skip
-        return [length * x for x in (bound.per_token.mean, bound.per_token.standard_error, bound.monte_carlo)]
+        score = functools.partial(self._score, {"params": params, "key": key})
+        size = self.config.evaluate.batch
+        nats = evaluation.score_rows(score, *rows, size=size, put=layout.put, rank=rank, ranks=ranks)
+        return np.asarray(nats, np.float64)
+
+    def _bound_of(self, rows) -> list[float]:
+        """[mean, standard error, its Monte Carlo part], in nats a row."""
+        bound = evaluation.summarise(rows, np.ones(len(rows), int), "")
+        return [bound.per_token.mean, bound.per_token.standard_error, bound.monte_carlo]
 
     def _scale(self, params) -> float:
         """|sum_l d bound / d log w_l| as training estimates it, in nats a row: 0 where nothing is left out."""
@@ -136,10 +147,10 @@ class Scores:
 
     @functools.cached_property
     def _draw(self):
-        bench, key = self.bench, build.key(self.config.seed, training.SAMPLING)
+        bench = self.bench
 
         @jax.jit
-        def draw(params, canvas, weights):
+        def draw(params, canvas, weights, key):
             planner = sampling.DrawnOrder(weights)
             return sampling.sample(bench.bind(params), planner, canvas, vocab=bench.rows.vocab, key=key).tokens
 

@@ -69,15 +69,16 @@ def finished(folder: Path) -> dict | None:
 def run(bench: Bench, scores: Scores, name: tuple[str, int, int], folder: Path, bar, before: int) -> dict | None:
     """Trains one run and measures it; keeps the result in its folder. None where a signal came."""
     arm, seed, start = name
+    during = lambda params: scores.during(params, seed)
     progress = lambda step, loss, **_: bar.update(before + step, run=folder.name, loss=loss)
     try:
-        outcome = bench.train(arm, seed, start, folder, scores.during, progress, cli.log)
+        outcome = bench.train(arm, seed, start, folder, during, progress, cli.log)
     except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
         raise cli.RunFailed(f"{folder.name}: {error}") from error
     if not outcome.finished:
         return None
     began = time.monotonic()
-    result = {"arm": arm, "seed": seed, "start": start, **scores.final(outcome.state.average)}
+    result = {"arm": arm, "seed": seed, "start": start, **scores.final(outcome.state.average, seed)}
     history = [row for row in training.read_rows(folder / "metrics.jsonl") if "bound" in row]
     result |= {
         "history": {

@@ -20,6 +20,7 @@ def table(
     *,
     bins: int = 32,
     shuffle_rows: int | None = None,
+    held_out: float = 0.0,
     vocabulary: Columns | None = None,
 ) -> Corpus:
     """A CSV file with a header. Each column is a discrete token with ids of its own, so V is the sum of cardinalities.
@@ -32,13 +33,21 @@ def table(
 
     path: a file, whose consecutive rows are split by `splits` (after a permutation by the seed `shuffle_rows`, if
     given: for files that are sorted), or a mapping from split names, "train" among them, to files with one header.
+    held_out: of such a mapping without "validation", the share of the training rows that become it: the last of them
+    (after a permutation of the training rows by `shuffle_rows`, if given). Bins come from the rest.
     vocabulary: that of another table with these columns, on which a model was trained, say; no split need be "train".
     The `sha256` is that of the file, or for several of `sha256sum`'s listing of them.
 
     Raises FileNotFoundError; ValueError for an empty file, a missing header, no rows, ragged rows, text not in UTF-8,
-    columns or values that the vocabulary lacks.
+    columns or values that the vocabulary lacks,
+    a `held_out` outside [0, 1), or of one file or beside a "validation".
     """
     given = dict(path) if isinstance(path, Mapping) else {"": path}
+    if held_out and not (0 < held_out < 1 and "train" in given and "validation" not in given):
+        raise ValueError(
+            f"held_out={held_out}: must be in [0, 1), and is for a training file without one for validation; "
+            f"the files here are {list(given)}"
+        )
     for p in given.values():
         if not pathlib.Path(p).is_file():
             raise FileNotFoundError(f"no such table {os.fspath(p)!r}: give the path of a CSV file with a header")
@@ -53,6 +62,13 @@ def table(
     if isinstance(path, Mapping):
         ends = np.cumsum([0, *(len(rows) for _, rows in content.values())]).tolist()
         cuts = dict(zip(given, itertools.pairwise(ends), strict=True))
+        if held_out:
+            start, stop = cuts["train"]
+            middle = stop - round(held_out * (stop - start))
+            cuts |= {"train": (start, middle), "validation": (middle, stop)}
+            if shuffle_rows is not None:
+                order = start + np.random.default_rng(shuffle_rows).permutation(stop - start)
+                rows[start:stop] = [rows[i] for i in order]
     else:
         check_fractions(splits)
         cuts = position_cuts(len(rows), splits)

@@ -9,7 +9,7 @@ import pathlib
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, Integer
+from jaxtyping import Float64, Int32, Integer
 
 MASK_GLYPH = "▒"
 
@@ -234,6 +234,22 @@ class Columns:
         width = len(self.names)
         csv.writer(out, lineterminator="\n").writerows(cells[i : i + width] for i in range(0, len(cells), width))
         return out.getvalue()
+
+    def draw_column(
+        self, column: int, ids: Int32[np.ndarray, "N"], generator: np.random.Generator
+    ) -> Float64[np.ndarray, "N"]:
+        """Numbers in place of the bins of a numeric column: uniform in the range of the bin's training values.
+
+        nan where the cell is empty. ValueError for a categorical column, and for an id that is not the column's.
+        """
+        labels, local = self.labels[column], np.asarray(ids) - self.offsets[column]
+        if self.edges[column] is None:
+            raise ValueError(f"column {self.names[column]!r} is categorical: its values are not numbers to draw")
+        if local.size and not (0 <= local.min() and local.max() < len(labels)):
+            raise ValueError(f"column {self.names[column]!r} has the ids {self.offsets[column]}..+{len(labels) - 1}")
+        ends = [label.partition("..")[::2] if label else ("nan", "nan") for label in labels]
+        low, high = np.array([(float(a), float(b or a)) for a, b in ends]).T
+        return low[local] + (high - low)[local] * generator.random(len(local))
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "columns", **dataclasses.asdict(self)}

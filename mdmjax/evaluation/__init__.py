@@ -1,6 +1,6 @@
 """Likelihood with confidence, and the baselines beside it."""
 
-from mdmjax.evaluation.likelihood import Bound, ExactScorer, Scorer, evaluate, padded_batches, summarise
+from mdmjax.evaluation.likelihood import Bound, ExactScorer, Scorer, evaluate, padded_batches, score_rows, summarise
 from mdmjax.evaluation.orders import OrderScorer
 from mdmjax.evaluation.tables import column_shapes, pair_trends, shape, trend
 
@@ -13,6 +13,7 @@ __all__ = [
     "evaluate",
     "padded_batches",
     "pair_trends",
+    "score_rows",
     "shape",
     "summarise",
     "trend",

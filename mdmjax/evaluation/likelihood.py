@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -138,21 +139,21 @@ def summarise(nats: Float[np.ndarray, "N G"], counts: Int[np.ndarray, "N"], esti
     return Bound(estimate, noise, len(nats), total)
 
 
-def evaluate(
+def score_rows(
     score: Callable,
     tokens: Int[np.ndarray, "N L"],
     scored: Bool[np.ndarray, "N L"],
     *,
     size: int,
-    estimator: str,
     put: Callable = lambda batch: batch,
     rank: int = 0,
     ranks: int = 1,
     progress: Callable = lambda rows: None,
-) -> Bound:
-    """The bound on all rows. `score(batch) -> [B, G]` is a compiled scorer; `put` places a batch on the devices.
+) -> Float[np.ndarray, "N G"]:
+    """The nats of every row, G independent estimates of each. `score(batch) -> [B, G]` is a compiled scorer.
 
-    Works one batch ahead of the device. `progress(rows)` is called with the number of rows done.
+    `put` places a batch of `size` rows on the devices. Works one batch ahead of the device. `progress(rows)` is called
+    with the number of rows done.
     """
     results, waiting = [], None
     for batch in padded_batches(tokens, scored, size, rank, ranks):
@@ -163,4 +164,11 @@ def evaluate(
         waiting = result
     results.append(np.asarray(waiting))
     progress(len(tokens))
-    return summarise(np.concatenate(results)[: len(tokens)], scored.sum(1), estimator)
+    return np.concatenate(results)[: len(tokens)]
+
+
+def evaluate(
+    score: Callable, tokens: Int[np.ndarray, "N L"], scored: Bool[np.ndarray, "N L"], *, estimator: str, **how: Any
+) -> Bound:
+    """The bound on all rows: `summarise` of `score_rows`, whose arguments `how` are."""
+    return summarise(score_rows(score, tokens, scored, **how), scored.sum(1), estimator)

@@ -191,29 +191,51 @@ def visible_counts(
     """K_k = round(n A_k) for k = 0..T, halves to even, with K_0 = 0 and K_T = n: step k reveals K_{k+1} - K_k of n.
 
     A_k = alpha(1 - k/T): the counts of LLaDA (arXiv 2502.09992) for any schedule. A step may reveal none. `rounding` is
-    any non-decreasing function to whole numbers, such as `jnp.floor`.
+    any non-decreasing function to whole numbers, such as `jnp.floor` (ROUNDINGS).
     """
     inner = jnp.asarray(np.arange(steps - 1, 0, -1) / steps, jnp.result_type(float))
     counts = rounding(total * schedule.alpha(inner)).astype(jnp.int32)
     return jnp.concatenate([jnp.zeros(1, jnp.int32), counts, jnp.full(1, total, jnp.int32)])
 
 
+# How counts become whole numbers, by the key of the row. One uniform shift for all steps makes the mean count exact and
+# keeps counts from falling.
+ROUNDINGS: dict[str, Callable] = {
+    "nearest": lambda key: jnp.round,
+    "floor": lambda key: jnp.floor,
+    "stochastic": lambda key: lambda x: jnp.floor(x + jax.random.uniform(jax.random.fold_in(key, 1))),
+}
+
+
+class _OnCounts(_OnGrid):
+    """With counts K_0..K_T of a row. ValueError for a `rounding` that is not in ROUNDINGS."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.rounding not in ROUNDINGS:
+            raise ValueError(f"rounding={self.rounding!r}: choose one of {', '.join(ROUNDINGS)}")
+
+    def _counts(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Int[Array, "T1"]:
+        return visible_counts(self.schedule, self.steps, open.sum(), ROUNDINGS[self.rounding](key))
+
+
 @dataclasses.dataclass(frozen=True)
-class RandomCount(_OnGrid, _Planned):
-    """Reveals K_{k+1} - K_k positions at step k, chosen at random (`visible_counts`)."""
+class RandomCount(_OnCounts, _Planned):
+    """Reveals K_{k+1} - K_k positions at step k, chosen at random (`visible_counts`, by a rounding of ROUNDINGS)."""
 
     schedule: Schedule
     steps: int
+    rounding: str = "nearest"
 
     def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Plan:
-        counts = visible_counts(self.schedule, self.steps, open.sum())
+        counts = self._counts(key, open)
         rank = _random_rank(draw_clocks(key, open.shape[0]), open)
         step = jnp.searchsorted(counts[1:], rank, side="right")
         return Plan(step, (self.steps - step) / self.steps)
 
 
 @dataclasses.dataclass(frozen=True)
-class Confidence(_OnGrid):
+class Confidence(_OnCounts):
     """Reveals K_{k+1} - K_k positions at step k (`visible_counts`), those whose drawn tokens are most probable.
 
     MaskGIT, arXiv 2202.04200, without its annealed noise. The probability is the model's own (`TokenDraw`). A
@@ -221,12 +243,13 @@ class Confidence(_OnGrid):
     1 - `tie` are ties: to a network with relative positions all masks of an empty canvas are alike, and rounding, which
     changes with the batch size, must not choose among them. So `tie` must exceed the rounding of the denoiser's
     probabilities: 2^-14 does for matmuls in float32, about 2^-5 for bfloat16. Neighbours chain: two ends of a row of
-    ties may differ by more. Raises ValueError for a tie outside [0, 1).
+    ties may differ by more. Raises ValueError for a tie outside [0, 1) and a rounding that is not in ROUNDINGS.
     """
 
     schedule: Schedule
     steps: int
     tie: float = 2.0**-14
+    rounding: str = "nearest"
 
     def __post_init__(self):
         super().__post_init__()
@@ -234,7 +257,7 @@ class Confidence(_OnGrid):
             raise ValueError(f"Confidence(tie={self.tie}): tie must be in [0, 1)")
 
     def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Int[Array, "T1"]:
-        return visible_counts(self.schedule, self.steps, open.sum())
+        return self._counts(key, open)
 
     def turn(self, state: Int[Array, "T1"], open: Bool[Array, "L"]) -> Turn:
         revealed = state[-1] - open.sum()

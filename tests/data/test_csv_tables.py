@@ -112,6 +112,43 @@ def test_rows_of_a_sorted_file_can_be_shuffled(tmp_path):
     assert shuffled.meta["shuffle_rows"] == 1
 
 
+def test_validation_rows_held_out_of_a_training_file_make_no_bins(tmp_path):
+    train = write(tmp_path / "train.csv", [f"{i},a,{i}" for i in range(90)] + [f"{i},b,{i}" for i in range(1000, 1010)])
+    test = write(tmp_path / "test.csv", ["5,a,1"])
+    paths = {"train": train, "test": test}
+    t, whole = table(paths, held_out=0.1, bins=4), table(paths, bins=4)
+    assert {name: len(rows) for name, rows in t.splits.items()} == {"train": 90, "test": 1, "validation": 10}
+    assert t.meta["splits"]["validation"] == {"tokens": 30, "start": 90, "stop": 100}
+    rest = table({"train": write(tmp_path / "rest.csv", [f"{i},a,{i}" for i in range(90)])}, bins=4)
+    edges = [columns.meta["columns"][0]["edges"] for columns in (t, rest, whole)]
+    assert edges[0] == edges[1] != edges[2]
+
+    mixed = table(paths, held_out=0.1, bins=1000, shuffle_rows=1)
+    last = t.splits["validation"][:, 1]
+    assert len(set(last)) == 1 and (mixed.splits["validation"][:, 1] != last).any()
+    assert len(np.unique(np.concatenate([mixed.splits["train"], mixed.splits["validation"]])[:, 2])) == 90
+    assert len(mixed.splits["test"]) == 1
+    for wrong, where in (0.1, train), (1.0, paths), (0.1, paths | {"validation": test}), (0.1, {"fit": train}):
+        with pytest.raises(ValueError, match="held_out=.*for a training file"):
+            table(where, held_out=wrong)
+
+
+def test_numbers_are_drawn_back_from_bins(tmp_path):
+    values = [-1.5, -0.25, 0, 0, 0, 0, 0, 3, 4.5, 1e-7]
+    t = table(write(tmp_path / "a.csv", [f"{x},a,{n}" for x in values for n in ("", 1, 2)] * 4), {"train": 1.0}, bins=4)
+    ids = np.repeat(t.splits["train"][:, 0].astype(np.int32), 20)
+    drawn = t.vocabulary.draw_column(0, ids, np.random.default_rng(0))
+    np.testing.assert_array_equal(t.vocabulary.encode_column(0, [repr(float(x)) for x in drawn]), ids)
+    zero = t.vocabulary.encode_column(0, ["0"])
+    assert (drawn[ids == zero] == 0).all() and len(np.unique(drawn[ids != zero])) == (ids != zero).sum()
+    empty = t.vocabulary.encode_column(2, [""])
+    assert np.isnan(t.vocabulary.draw_column(2, empty, np.random.default_rng(0))).all()
+    with pytest.raises(ValueError, match="'kind' is categorical"):
+        t.vocabulary.draw_column(1, ids, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="'x' has the ids 0"):
+        t.vocabulary.draw_column(0, empty, np.random.default_rng(0))
+
+
 def test_bad_tables_are_named_in_one_line(tmp_path):
     path = tmp_path / "t.csv"
     for content, words in [

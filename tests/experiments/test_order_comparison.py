@@ -7,7 +7,7 @@ import programs
 import pytest
 
 from experiments import cli, order_arms, orders
-from experiments.order_report import kept, over_seeds
+from experiments.order_report import kept, over_rows, over_seeds
 
 SMALL = dict(
     data__rows=512,
@@ -47,7 +47,7 @@ def read(folder, name="report"):
 
 
 def test_a_comparison_with_a_known_law_resumes_without_repeating(run, tmp_path, monkeypatch):
-    """Killed in its third run, after a checkpoint; the same command goes on inside that run. Then nothing is left."""
+    """Killed while it learns an order, after a checkpoint; the same command goes on, and ends as if nothing was."""
     trained, evaluated, whole = [], [], order_arms.Bench.train
 
     def interrupted(self, arm, seed, start, folder, evaluate, *rest):
@@ -55,7 +55,7 @@ def test_a_comparison_with_a_known_law_resumes_without_repeating(run, tmp_path, 
 
         def killed(params):
             evaluated.append(folder.name)
-            if evaluated.count("fixed-0") == 2:
+            if evaluated.count("learned-0") == 2:
                 raise KeyboardInterrupt
             return evaluate(params)
 
@@ -64,7 +64,7 @@ def test_a_comparison_with_a_known_law_resumes_without_repeating(run, tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr(order_arms.Bench, "train", interrupted)
         assert programs.run_here(orders.main, flags("bayes", tmp_path, arms=ARMS), patch) == 130
-    assert trained == ["plain-0", "learned-0", "fixed-0"] and not (tmp_path / "report.json").exists()
+    assert trained == ["plain-0", "learned-0"] and not (tmp_path / "report.json").exists()
     first = (tmp_path / "runs" / "plain-0" / "result.json").read_bytes()
 
     code, out, errors = run("bayes", tmp_path, arms=ARMS)
@@ -84,8 +84,16 @@ def test_a_comparison_with_a_known_law_resumes_without_repeating(run, tmp_path, 
 
     plain, learned = (read(tmp_path / "runs" / f"{arm}-0", "result") for arm in ("plain", "learned"))
     assert plain["own"] == plain["uniform"] and plain["log_weights"] == [0] * 6
+    few = plain["few steps"]["2"]
+    assert few["which"] == few["neither"] and few["both"] == few["how many"] <= few["neither"]
+    assert [row["T"] for row in report["facts"]["bounds of few steps"]] == [2, 3, 6]
     assert learned["own"] != plain["own"] and abs(sum(learned["log_weights"])) < 1e-5
     assert learned["history"]["step"] == [3, 6] and any(learned["history"]["log_weights"][0])
+
+    assert run("bayes", tmp_path / "unbroken", arms="('learned',)", seeds=1)[0] == 0
+    unbroken = read(tmp_path / "unbroken" / "runs" / "learned-0", "result")
+    seconds = {"training seconds", "scoring seconds"}
+    assert {k: learned[k] for k in learned.keys() - seconds} == {k: unbroken[k] for k in learned.keys() - seconds}
 
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*")}
     monkeypatch.setattr(order_arms.Bench, "train", None)  # nothing is trained any more
@@ -101,14 +109,26 @@ def test_a_table_with_starts_and_tied_weights(run, tmp_path):
     report = read(tmp_path)
     for name in ("shape, learned", "trend, plain", "shape, learned: own order - random order"):
         assert math.isfinite(report["metrics"][name]["mean"])
+    over_rows = report["metrics"]["learned - plain, error over rows"]
+    assert over_rows["mean"] == pytest.approx(report["metrics"]["learned - plain"]["mean"]) and over_rows["draws"] == 32
+    assert 0 < report["facts"]["learned"]["its part from the draws alone by seed"][0]
+    alone = report["metrics"]["learned, own order, first start alone"]["mean"]
     results = [read(tmp_path / "runs" / f"learned-0{end}", "result") for end in ("", "-1", "-2")]
     for result in results:
         w = result["log_weights"]
         assert w[1] == w[2] == w[3] != w[0] and w[4] == w[5] and result["own"][1] > result["own"][2] > 0
+    assert alone == results[0]["own"][0] and len(results[0]["rows"]) == 32
     best = min(results, key=lambda r: r["validation"])
     assert report["facts"]["learned"]["start by seed"] == [best["start"]]
     assert len({r["log_weights"][0] for r in results}) == 3
     assert report["facts"]["parameters"]["order"] == 3
+
+
+def test_the_error_over_rows_is_of_their_mean_difference():
+    runs = lambda *rows: [dict(rows=list(r)) for r in rows]
+    difference = over_rows(runs((1, 2, 6), (3, 4, 8)), runs((0, 0, 0), (0, 4, 2)))  # by row 2, 1, 6
+    assert (difference.mean, difference.draws) == (3, 3)
+    assert difference.standard_error == pytest.approx(math.sqrt((1 + 4 + 9) / 2 / 3))
 
 
 def test_of_several_starts_the_best_on_validation_is_kept():

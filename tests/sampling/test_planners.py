@@ -255,6 +255,22 @@ def test_confidence_takes_the_highest_and_of_ties_the_leftmost():
     assert chosen([0.1, 0.1, np.nan, 0.1], 2, [False, True, True, True]) == [1, 3]
 
 
+def test_stochastic_rounding_keeps_the_mean_count():
+    """Five positions in three steps: 5/3 and 10/3 are visible after one and two."""
+    planner = Confidence(Linear(), 3, rounding="stochastic")
+    counts = np.asarray(
+        jax.jit(jax.vmap(lambda k: planner.init(k, jnp.ones(5, bool))))(jax.random.split(jax.random.key(0), 900))
+    )
+    assert {tuple(c) for c in counts.tolist()} == {(0, 1, 3, 5), (0, 2, 3, 5), (0, 2, 4, 5)}
+    for column, mean in (1, 5 / 3), (2, 10 / 3):
+        part = mean % 1
+        assert abs(counts[:, column].mean() - mean) < 4 * np.sqrt(part * (1 - part) / 900)
+    floor = Confidence(Linear(), 3, rounding="floor").init(jax.random.key(0), jnp.ones(5, bool))
+    np.testing.assert_array_equal(floor, [0, 1, 3, 5])
+    with pytest.raises(ValueError, match="rounding='up': choose one of nearest, floor, stochastic"):
+        RandomCount(Linear(), 3, rounding="up")
+
+
 @pytest.mark.parametrize("planner", [Ancestral, RandomCount, Confidence])
 def test_steps_below_one_are_refused(planner):
     with pytest.raises(ValueError, match=rf"{planner.__name__}\(steps=0\): steps must be >= 1"):
