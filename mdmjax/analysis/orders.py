@@ -139,7 +139,8 @@ def discrete_multivariate_bound(losses: Losses, schedule: Schedule, steps: int) 
     def term(i):
         hidden, before = schedule.one_minus_alpha(i / steps), schedule.one_minus_alpha(jnp.maximum(i - 1, 0.5) / steps)
         before = jnp.where(i > 1, before, 0)  # not m(0), whose derivative in a power is 0 times infinity
-        return (mask_law(schedule, i / steps) * (jnp.asarray(losses) * (1 - before / hidden)[None]).sum(1)).sum()
+        kept = before / jnp.where(hidden > 0, hidden, 1)  # a large power leaves nothing of m: then nothing is masked
+        return (mask_law(schedule, i / steps) * (jnp.asarray(losses) * (1 - kept)[None]).sum(1)).sum()
 
     return jax.lax.map(term, jnp.arange(1, steps + 1) * 1.0).sum()
 

@@ -284,3 +284,12 @@ def test_the_integral_in_float32():
         assert multivariate_bound(losses, PositionPowers(jnp.log(jnp.array([1.0, 2, 4])))) == pytest.approx(
             1.915324, abs=1e-5
         )
+
+
+def test_the_bound_in_steps_where_a_power_leaves_nothing_in_float32():
+    v = np.log([1.0, 400, 20])
+    exact = float(in_steps(table(), jnp.asarray(v), 4))
+    with jax.enable_x64(False):
+        losses, v = jnp.asarray(np.asarray(table(), np.float32)), jnp.asarray(v, jnp.float32)
+        assert 0 == PositionPowers(v).one_minus_alpha(jnp.float32(0.25))[1]
+        assert in_steps(losses, v, 4) == pytest.approx(exact, abs=1e-5)

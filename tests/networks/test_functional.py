@@ -16,8 +16,8 @@ from mdmjax.networks.layers import RMSNorm, rotary_table, rotate
 def test_an_ensemble_is_a_vmap_over_parameters():
     """Many seeds in one program: values and gradients are those of each alone."""
     model, tokens = transformer(SMALL), tokens_of(SMALL)
-    loss = jax.value_and_grad(lambda p: (model.bind(p)(tokens) ** 2).mean())
-    many = jax.vmap(model.init)(jax.random.split(jax.random.key(5), 3))
+    loss = jax.jit(jax.value_and_grad(lambda p: (model.bind(p)(tokens) ** 2).mean()))
+    many = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(5), 3))
     together = jax.jit(jax.vmap(loss))(many)
     for i in range(3):
         assert_close(jax.tree.map(lambda x, i=i: x[i], together), loss(jax.tree.map(lambda x, i=i: x[i], many)))
@@ -77,7 +77,7 @@ def test_names_of_parameters():
     """Sharding rules, decay masks and checkpoints are written in these names."""
     names = lambda config: {
         jax.tree_util.keystr(path, simple=True, separator="/"): x.shape
-        for path, x in jax.tree_util.tree_leaves_with_path(parameters(config))
+        for path, x in jax.tree_util.tree_leaves_with_path(jax.eval_shape(transformer(config).init, jax.random.key(0)))
     }
     attention = {f"attention/{part}/kernel": (32, 32) for part in ("query", "key", "value", "out")}
     mlp = {"mlp/gate/kernel": (32, 96), "mlp/up/kernel": (32, 96), "mlp/down/kernel": (96, 32)}

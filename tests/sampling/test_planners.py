@@ -214,7 +214,7 @@ def test_a_schedule_for_each_position_reveals_each_by_its_own():
         assert together == pytest.approx(known, abs=0.006)
         if steps not in (4, 64):
             continue
-        drawn = jax.vmap(lambda key, steps=steps: reveal_steps(schedule, steps, draw_clocks(key, 4)))(keys)
+        drawn = jax.jit(jax.vmap(lambda key, steps=steps: reveal_steps(schedule, steps, draw_clocks(key, 4))))(keys)
         sharing = np.mean([len(set(row)) < 4 for row in np.asarray(drawn).tolist()])
         assert abs(sharing - together) < 4.5 * np.sqrt(together * (1 - together) / len(keys))
         for i in range(4):
@@ -234,9 +234,13 @@ def chosen(confidence, count, open=None, tie=Confidence.tie):
     """Positions that `Confidence` reveals when it reveals `count` of the open ones."""
     confidence = jnp.asarray(confidence, jnp.float32)
     open = jnp.ones(confidence.shape, bool) if open is None else jnp.asarray(open)
-    planner, counts = Confidence(Linear(), 2, tie), jnp.array([0, count, open.sum()])
-    operations, _ = planner.choose(counts, planner.turn(counts, open), confidence)
-    return np.flatnonzero(operations).tolist()
+    return np.flatnonzero(chosen_of(confidence, jnp.array([0, count, open.sum()]), open, tie)).tolist()
+
+
+@functools.partial(jax.jit, static_argnames=("tie",))
+def chosen_of(confidence, counts, open, tie):
+    planner = Confidence(Linear(), 2, tie)
+    return planner.choose(counts, planner.turn(counts, open), confidence)[0]
 
 
 def test_confidence_takes_the_highest_and_of_ties_the_leftmost():

@@ -1,6 +1,7 @@
 """Training on rows with a prompt and padding: neither is hidden, scored or counted, and PAD is not looked at."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +39,14 @@ def batch():
     return {name: jnp.asarray(value) for name, value in first.items()}
 
 
+@functools.cache
+def compiled(nll, micro):
+    return jax.jit(Step(MODEL.bind, MaskedDiffusion(V, nll=nll), OPTIMIZER, lambda step: 1.0, B, micro=micro))
+
+
 def stepped(state, batch, nll=dense, micro=1):
     """(loss, gradient, tokens scored) of a step."""
-    step = Step(MODEL.bind, MaskedDiffusion(V, nll=nll), OPTIMIZER, lambda step: 1.0, B, micro=micro)
-    after, metrics = jax.jit(step)(state, batch)
+    after, metrics = compiled(nll, micro)(state, batch)
     return metrics["loss"], jax.tree.map(jnp.subtract, state.params, after.params), metrics["scored"]
 
 

@@ -45,6 +45,7 @@ def taken(step, state, batch):
     return step(state, batch)
 
 
+@jax.jit
 def loss_and_gradient(state, batch):
     """The mean negative ELBO in nats/token, written out from the draws."""
     eligible = jnp.ones(batch["tokens"].shape, bool)
@@ -56,7 +57,7 @@ def loss_and_gradient(state, batch):
         nats = -(draws.weights * jnp.where(draws.masks, log_p, 0).sum(1))
         return nats.sum() / batch["tokens"].size
 
-    value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
+    value, gradient = jax.value_and_grad(loss)(state.params)
     return value, gradient, draws.masks.sum()
 
 
