@@ -77,9 +77,19 @@ def key(seed: int, use: int) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed), use)
 
 
+def check_path(c: ConfigDict) -> None:
+    """ValueError where the data of a config are not those of the path that it names: `:quick` needs no file."""
+    if c.path and c.source in ("python_docs", "tfds", "bayes", "synthetic"):
+        raise ValueError(
+            f"data.path={c.path!r} is not read, for data.source={c.source!r}: leave the path away, or name the source "
+            "that reads it (--config.data.source=text, or table)"
+        )
+
+
 def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str | dict | None = None) -> Corpus:
     """The data of a config. `vocabulary` is that of a trained model; `path` replaces the config's own text or table."""
     c = config.data
+    check_path(c)
     if c.source in ("text", "table") and not (path or c.path):
         what = "text file, or of a folder of them" if c.source == "text" else "CSV file"
         raise ValueError(f"data.path is empty, and data.source={c.source!r} needs the path of a {what}")

@@ -24,6 +24,7 @@ def main(config, workdir):
     """See the module."""
     # ---- set-up: whatever is wrong with the command shows here
     runs.quiet_orbax()
+    build.check_path(config.data)
     rows = build.choose(config.data.source, "data.source", SOURCES)(config.data, config.seed)
     bench = Bench(config, rows)
     scores = Scores(bench)

@@ -155,6 +155,7 @@ def test_of_several_starts_the_best_on_validation_is_kept():
         (dict(order__groups="(0,2,2,2,2,2)", arms="('plain',)"), ["order.groups", "6 numbers"]),
         (dict(data__source="magic"), ["data.source='magic'", "bayes, synthetic, table, python_docs"]),
         (dict(data__source="table"), ["data.path=''", "--config.data.path=FILE"]),
+        (dict(data__path="my.csv"), ["data.path='my.csv' is not read", "or table"]),
         (dict(data__source="table", data__path="nowhere.csv"), ["nowhere.csv", "CSV file"]),
         (dict(train__batch=12), ["train.batch=12", "multiple of 8"]),
         (dict(network__name="magic"), ["network.name='magic'", "transformer, linear"]),

@@ -324,6 +324,7 @@ def test_a_file_that_will_not_do(run, place, trained, name, words):
         (dict(objective="autoregressive", network__time=True), ["network.time=True", "network.time=False"]),
         (dict(readout__chunk=0), ["chunk=0", "must be >= 1"]),
         (dict(data__path=""), ["data.path is empty", "text file"]),
+        (dict(data__source="python_docs"), ["text.txt' is not read", "--config.data.source=text"]),
         (dict(sample__schedule_args="(2.0,)"), ["sample.schedule_args=(2.0,)", "without sample.schedule"]),
         (dict(network__time=True, sample__schedule="cosine"), ["sample.schedule='cosine'", "law.schedule='linear'"]),
         (dict(parallel="magic"), ["parallel='magic'", "pmap"]),
