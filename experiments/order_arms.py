@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -260,7 +261,8 @@ class Bench:
         compared in pairs, and a learned order has the network of the plain arm until its warm-up ends.
         """
         c = self.config.train
-        key, initial = jax.random.fold_in(jax.random.key(self.config.seed), seed), ARMS[arm].initial(self)
+        key = jax.random.fold_in(build.key(self.config.seed, training.RUNS), seed)
+        initial = ARMS[arm].initial(self)
         begins = jnp.asarray(ARMS[arm].start(self), jnp.int32)
         first = self._first(key, jnp.asarray(initial, jnp.float32), begins, self.kick(seed, start))
         batches = data.batches(self.rows.source, c.batch, self.config.seed + seed, *self.layout.share)
@@ -273,6 +275,7 @@ class Bench:
         def bound(state):
             numbers = evaluate(state.average)
             weights = self.log_weights(state.average)
+            numbers["orders"] = math.exp(entropy(weights))  # how many orders there are, in effect
             writer.write(int(state.step), **numbers, **{f"log_weight/{n}": float(w) for n, w in enumerate(weights)})
             return numbers["bound"]
 

@@ -10,6 +10,7 @@ from experiments import cli, order_steps
 from experiments.order_arms import LEARN, Rows
 from mdmjax import networks, process
 from mdmjax.base import Estimate
+from mdmjax.evaluation.blocks import ratio
 from mdmjax.reports import Curve, Heatmap, Report
 
 Result = dict[str, Any]  # of a run, as its result.json has it
@@ -30,12 +31,12 @@ def over_seeds(values: Sequence[float], unit: str, what: str = "mean") -> Estima
 def over_rows(arm: Sequence[Result], plain: Sequence[Result]) -> Estimate:
     """The mean paired difference of bounds, and its standard error over the rows of the test, these runs given.
 
-    Of row i it takes d_i, the mean over seeds of the row's difference; the error is sd(d_i) / sqrt(rows). It holds the
-    draws, and the choice of the rows, which the error over seeds does not; not the choice of the seeds.
+    Of each row it takes the mean over seeds of the row's difference; the error is that of blocks of rows, for windows of
+    a text are alike where they are near. It holds the draws, and the choice of the rows, which the error over seeds does
+    not; not the choice of the seeds.
     """
     d = np.mean([np.subtract(a["rows"], b["rows"]) for a, b in zip(arm, plain, strict=True)], 0)
-    error = d.std(ddof=1) / math.sqrt(len(d))
-    return Estimate(float(d.mean()), float(error), "nats/row", len(d), f"mean paired difference over {len(d)} rows")
+    return ratio(d, np.ones(len(d), int), "nats/row", f"mean paired difference over {len(d):,} rows")
 
 
 def kept(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -70,6 +71,10 @@ def report(config, rows: Rows, results: Sequence[Result], command: str) -> Repor
         if plain and arm != "plain":
             differences = [a["own"][0] - b["own"][0] for a, b in zip(arms[arm], plain, strict=True)]
             metrics[f"{arm} - plain"] = over_seeds(differences, "nats/row", "mean paired difference")
+            alone = [r for r in results if r["arm"] == arm and r["start"] == 0]
+            if len(alone) < sum(r["arm"] == arm for r in results):  # one try each, as `plain` has
+                differences = [a["own"][0] - b["own"][0] for a, b in zip(alone, plain, strict=True)]
+                metrics[f"{arm} - plain, first start alone"] = over_seeds(differences, "nats/row", "paired difference")
             if not rows.law:
                 metrics[f"{arm} - plain, error over rows"] = over_rows(arms[arm], plain)
     if plain and "fixed" in arms:
@@ -121,8 +126,8 @@ def _facts(rows: Rows, arms: dict[str, list[Result]], results: Sequence[Result])
             "effective number of orders by seed": [math.exp(r["entropy"]) for r in runs],
             "start by seed": [r["start"] for r in runs],
         }
-        if any(r["scale"] for r in runs):  # of random times, which leave out what is below t_min
-            facts[arm]["sum of the gradient in the log-weights by seed"] = [r["scale"] for r in runs]
+        if any(r["scale"][0] for r in runs):  # of random times, which leave out what is below t_min
+            facts[arm]["sum of the gradient in the log-weights by seed, and its error"] = [r["scale"] for r in runs]
         if rows.law:
             facts[arm] |= {
                 "root first": sum(_first(w) == 0 for w in weights),

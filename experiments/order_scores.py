@@ -14,6 +14,9 @@ from experiments.order_steps import few_steps
 from mdmjax import analysis, evaluation, sampling, training
 
 
+SCALE = 5  # use of the seed's key (training.state has the others)
+
+
 class Scores:
     """The measurements of the runs of a bench. `params` are {"network": ..., "order": log-weights}.
 
@@ -60,7 +63,7 @@ class Scores:
         result = {
             "log_weights": weights.tolist(),
             "entropy": entropy(weights),
-            "scale": self._scale(params),
+            "scale": self._scale(params, seed),
             **(self._exact_bounds(params) if self.exact else self._bounds(params, seed)),
         }
         if self.numeric:
@@ -123,27 +126,32 @@ class Scores:
         bound = evaluation.summarise(rows, np.ones(len(rows), int), "")
         return [bound.per_token.mean, bound.per_token.standard_error, bound.monte_carlo]
 
-    def _scale(self, params) -> float:
-        """|sum_l d bound / d log w_l| as training estimates it, in nats a row: 0 where nothing is left out."""
+    def _scale(self, params, seed) -> list[float]:
+        """sum_l d bound / d log w_l as training estimates it, in nats a row, and its standard error over 32 batches.
+
+        0 in the mean where no times are left out: the bound knows only differences of log-weights.
+        """
         if self.config.order.estimator == "order":
-            return 0.0  # it depends on differences of log-weights only
+            return [0.0, 0.0]
         batch = self.bench.rows.source.gather(np.arange(min(256, len(self.bench.rows.source))))
-        ids = np.arange(len(batch["tokens"]))
-        return abs(float(self._slope(params, {**batch, "ids": ids}, jax.random.key(0)).sum()))
+        batch["ids"] = np.arange(len(batch["tokens"]))
+        keys = jax.random.split(jax.random.fold_in(build.key(self.config.seed, SCALE), seed), 32)
+        sums = np.asarray(self._slopes(params, batch, keys), np.float64).sum(1)
+        return [sums.mean(), sums.std(ddof=1) / np.sqrt(len(sums))]
 
     @functools.cached_property
-    def _slope(self):
+    def _slopes(self):
         bench = self.bench
 
         @jax.jit
-        def slope(params, batch, key):
-            def bound(order):
+        def slopes(params, batch, keys):
+            def bound(order, key):
                 size = len(batch["ids"])
                 return bench.objective(bench.bind(params | {"order": order}), batch, key, size).nats.mean()
 
-            return jax.grad(bound)(params["order"])
+            return jax.lax.map(lambda key: jax.grad(bound)(params["order"], key), keys)
 
-        return slope
+        return slopes
 
     @functools.cached_property
     def _draw(self):

@@ -5,12 +5,13 @@ from mdmjax.training.loop import NonFiniteLoss, Outcome, Plan, restore, train
 from mdmjax.training.metrics import MetricWriter, read_rows
 from mdmjax.training.orders import NEVER, with_order
 from mdmjax.training.parallel import RULES, MeshLayout, PmapLayout, infer_sharding, make_mesh
-from mdmjax.training.state import EVALUATION, SAMPLING, Step, TrainState, adamw, decay_mask, init_state
+from mdmjax.training.state import EVALUATION, RUNS, SAMPLING, Step, TrainState, adamw, decay_mask, init_state
 
 __all__ = [
     "EVALUATION",
     "NEVER",
     "RULES",
+    "RUNS",
     "SAMPLING",
     "Checkpoints",
     "MeshLayout",

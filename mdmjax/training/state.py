@@ -14,7 +14,7 @@ from mdmjax.process import use_key
 DRAWS = 0  # the use of randomness that makes the Draws of a step
 
 # What the seed's key is folded with for other uses. 0 and 1 would give the keys that `init_state` splits it into.
-EVALUATION, SAMPLING = 2, 3
+EVALUATION, SAMPLING, RUNS = 2, 3, 4  # RUNS: the keys of the runs of a comparison, folded with their numbers
 
 
 @jax.tree_util.register_dataclass

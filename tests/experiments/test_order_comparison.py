@@ -88,6 +88,8 @@ def test_a_comparison_with_a_known_law_resumes_without_repeating(run, tmp_path, 
     assert few["which"] == few["neither"] and few["both"] == few["how many"] <= few["neither"]
     assert [row["T"] for row in report["facts"]["bounds of few steps"]] == [2, 3, 6]
     assert learned["own"] != plain["own"] and abs(sum(learned["log_weights"])) < 1e-5
+    log = [json.loads(line) for line in (tmp_path / "runs" / "plain-0" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["orders"] for row in log if "orders" in row] == pytest.approx([720, 720], rel=1e-5)
     assert learned["history"]["step"] == [3, 6] and any(learned["history"]["log_weights"][0])
 
     assert run("bayes", tmp_path / "unbroken", arms="('learned',)", seeds=1)[0] == 0
@@ -99,6 +101,13 @@ def test_a_comparison_with_a_known_law_resumes_without_repeating(run, tmp_path, 
     monkeypatch.setattr(order_arms.Bench, "train", None)  # nothing is trained any more
     assert run("bayes", tmp_path, arms=ARMS)[0] == 0
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*")}
+
+
+SUM = "sum of the gradient in the log-weights by seed, and its error"
+
+
+def plain(folder):
+    return read(folder / "runs" / "plain-0", "result")["own"][0]
 
 
 def test_a_table_with_starts_and_tied_weights(run, tmp_path):
@@ -113,10 +122,13 @@ def test_a_table_with_starts_and_tied_weights(run, tmp_path):
     assert over_rows["mean"] == pytest.approx(report["metrics"]["learned - plain"]["mean"]) and over_rows["draws"] == 32
     assert 0 < report["facts"]["learned"]["its part from the draws alone by seed"][0]
     alone = report["metrics"]["learned, own order, first start alone"]["mean"]
+    assert report["metrics"]["learned - plain, first start alone"]["mean"] == pytest.approx(alone - plain(tmp_path))
+    ((sum_of_gradient, error),) = report["facts"]["learned"][SUM]
+    assert 0 < abs(sum_of_gradient) < 4 * error + 0.05
     results = [read(tmp_path / "runs" / f"learned-0{end}", "result") for end in ("", "-1", "-2")]
     for result in results:
         w = result["log_weights"]
-        assert w[1] == w[2] == w[3] != w[0] and w[4] == w[5] and result["own"][1] > result["own"][2] > 0
+        assert w[1] == w[2] == w[3] != w[0] and w[4] == w[5] and min(result["own"][1:]) > 0
     assert alone == results[0]["own"][0] and len(results[0]["rows"]) == 32
     best = min(results, key=lambda r: r["validation"])
     assert report["facts"]["learned"]["start by seed"] == [best["start"]]

@@ -1,6 +1,7 @@
 """README's numbers are those of the kept reports."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -18,6 +19,49 @@ def test_the_kept_demo_is_the_demo_of_its_config():
     kept = json.loads((tables.RESULTS / "training" / "demo" / "report.json").read_text())
     assert kept["config"] == cli.to_dict(cli.load_config("experiments/configs/demo_python_docs.py"))
     assert kept["environment"]["dirty"] is False
+
+
+KEPT = {
+    **{f"orders/{name}": f"orders_{name}" for name in ("bayes", "adult", "magic", "text")},
+    **{"schedules/toy": "schedules_toy", "schedules/search-chain": "schedules_chain"},
+    **{"schedules/search-text": "schedules_text"},
+}
+
+
+def kept(folder):
+    return json.loads((tables.RESULTS / folder / "report.json").read_text())
+
+
+@pytest.mark.parametrize("folder", KEPT)
+def test_a_kept_report_is_of_its_config(folder):
+    """But for the paths of files, and fields that the config did not have yet."""
+    report, config = kept(folder), cli.load_config(f"experiments/configs/{KEPT[folder]}.py")
+    then, now = cli.flatten(report["config"]), cli.flatten(cli.to_dict(config))
+    shared = then.keys() & now.keys() - {"data.path", "data.test", "checkpoint.run"}
+    assert len(shared) > 8 and {key: then[key] for key in shared} == {key: now[key] for key in shared}
+    assert report["environment"]["dirty"] is False
+
+
+def test_kept_results_come_from_commits_of_this_history():
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=tables.ROOT, capture_output=True, text=True)
+
+    if git("rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+        pytest.skip("the history is not here")
+    commits = {str(p): json.loads(p.read_text())["environment"]["commit"] for p in tables.RESULTS.rglob("*.json")}
+    gone = {p: c for p, c in commits.items() if git("merge-base", "--is-ancestor", c, "HEAD").returncode}
+    assert len(commits) > 10 and gone == {}
+
+
+def test_kept_results_are_what_the_readme_says_of_them():
+    bayes = kept("orders/bayes")
+    assert bayes["facts"]["learned"]["root first"] >= 4 and bayes["config"]["seeds"] == 5
+    assert bayes["metrics"]["learned, share of the way from plain to fixed"]["mean"] >= 0.9
+    assert bayes["facts"]["cold"]["root first"] == 0
+    for row in kept("schedules/search-text")["facts"]["comparison"]:
+        assert row["schedule"].startswith("beta") or float(row["standard errors"]) > 3
+    sweep = json.loads((tables.RESULTS / "benchmarks" / "schedule_sweep.json").read_text())
+    assert (sweep["compilations"], sweep["schedules"]) == (1, 100) and sweep["seconds"] < 20
 
 
 def test_a_changed_number_is_noticed(tmp_path):
