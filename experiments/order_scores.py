@@ -13,7 +13,6 @@ from experiments.order_arms import Bench, entropy
 from experiments.order_steps import few_steps
 from mdmjax import analysis, evaluation, sampling, training
 
-
 SCALE = 5  # use of the seed's key (training.state has the others)
 
 
