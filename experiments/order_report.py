@@ -31,9 +31,9 @@ def over_seeds(values: Sequence[float], unit: str, what: str = "mean") -> Estima
 def over_rows(arm: Sequence[Result], plain: Sequence[Result]) -> Estimate:
     """The mean paired difference of bounds, and its standard error over the rows of the test, these runs given.
 
-    Of each row it takes the mean over seeds of the row's difference; the error is that of blocks of rows, for windows of
-    a text are alike where they are near. It holds the draws, and the choice of the rows, which the error over seeds does
-    not; not the choice of the seeds.
+    Of each row it takes the mean over seeds of its difference; the error is that of blocks of rows, for windows of a
+    text are alike where they are near. It holds the draws, and the choice of the rows, which the error over seeds does
+    not hold; not the choice of the seeds.
     """
     d = np.mean([np.subtract(a["rows"], b["rows"]) for a, b in zip(arm, plain, strict=True)], 0)
     return ratio(d, np.ones(len(d), int), "nats/row", f"mean paired difference over {len(d):,} rows")

@@ -29,6 +29,7 @@ USUAL = dict(
 )
 FAMILIES = dict(beta=process.beta, kumaraswamy=process.Kumaraswamy)
 BUDGET = "optimal budget"  # of the information curve
+AT_ONCE = "all in the last step"  # one denoiser call: what steps are worth at all
 
 
 def main(config, workdir):
@@ -165,7 +166,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> tuple[
         for planner, steps in budgets
     }
     names = {f"{config.family}({a:g}, {b:g})": (a, b) for a, b in grid}
-    work = rows_needed(len(names), config.rungs, config.keep) + (len(USUAL) + 2) * config.held_out
+    work = rows_needed(len(names), config.rungs, config.keep) + (len(USUAL) + 3) * config.held_out
     cli.check_workdir(workdir, config, free=("batch",))  # last, so that a wrong command leaves nothing
     claim(workdir, target)
     cells = Cells(workdir / "cells.jsonl")
@@ -182,6 +183,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> tuple[
             schedules = {name: OnGrid.sampled(grid[ab], steps) for name, ab in names.items()}
             schedules |= {name: OnGrid.sampled(schedule, steps) for name, schedule in USUAL.items()}
             schedules[BUDGET] = OnGrid.budget(analysis.optimal_counts(smooth, steps)[0])
+            schedules[AT_ONCE] = OnGrid.budget([0] * (steps - 1) + [target.masks])
 
             def measure(name, start, stop, part="search", at=(planner, steps), schedules=schedules):
                 nonlocal done
@@ -197,7 +199,7 @@ def search_target(config, workdir: Path, grid, target: targets.Target) -> tuple[
                 return values
 
             search: Search = halve(list(names), config.rungs, config.keep, measure, target.higher)
-            rivals = [search.best, *USUAL, BUDGET]
+            rivals = [search.best, *USUAL, BUDGET, AT_ONCE]
             held = {name: measure(name, 0, config.held_out, "held-out") for name in rivals}
             best = held[search.best]
             for name in rivals:

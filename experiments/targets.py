@@ -182,7 +182,10 @@ def checkpoint(config: ConfigDict, say: Callable) -> Target:
 
 
 def _curve(model, params, rows: np.ndarray, vocab: int, count: int) -> np.ndarray:
-    """The model's information curve: h(m + 1) - h(m) is its loss on a random hidden token where m are visible."""
+    """The model's information curve: h(m + 1) - h(m) is its loss on a random hidden token where m are visible.
+
+    In each row the m + 1 visible positions are the m before and one more, so that noise is common to all m.
+    """
     length = rows.shape[1]
     rows = rows[np.arange(count) * len(rows) // count] if count < len(rows) else rows
     batch = jnp.asarray(rows.astype(np.int32))
@@ -195,5 +198,5 @@ def _curve(model, params, rows: np.ndarray, vocab: int, count: int) -> np.ndarra
         chosen = jnp.take_along_axis(logits, batch[..., None], axis=2)[..., 0]
         return jnp.where(hidden, jax.nn.logsumexp(logits, axis=2) - chosen, 0).sum() / hidden.sum()
 
-    keys = jax.random.split(jax.random.key(0), length)
-    return np.cumsum([0, *(float(losses(params, m, keys[m])) for m in range(length))])
+    key = jax.random.key(0)
+    return np.cumsum([0, *(float(losses(params, m, key)) for m in range(length))])

@@ -59,7 +59,8 @@ def test_kept_results_are_what_the_readme_says_of_them():
     assert bayes["metrics"]["learned, share of the way from plain to fixed"]["mean"] >= 0.9
     assert bayes["facts"]["cold"]["root first"] == 0
     for row in kept("schedules/search-text")["facts"]["comparison"]:
-        assert row["schedule"].startswith("beta") or float(row["standard errors"]) > 3
+        rival = not row["schedule"].startswith("beta") and row["schedule"] != "all in the last step"
+        assert not rival or float(row["standard errors"]) > 3
     sweep = json.loads((tables.RESULTS / "benchmarks" / "schedule_sweep.json").read_text())
     assert (sweep["compilations"], sweep["schedules"]) == (1, 100) and sweep["seconds"] < 20
 

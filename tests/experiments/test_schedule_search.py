@@ -143,11 +143,13 @@ def test_a_search_that_is_stopped_goes_on_without_repeating(run, tmp_path, patch
     stop[0] = None
     code, out, errors = run("schedules_chain", tmp_path, *flags)
     assert code == 0 and "beta(0.9, 0.9)" in out, errors
-    assert len(calls) == 2 * (4 + 6 + 6)  # schedules of the grid, those compared, and their neighbours
+    assert len(calls) == 2 * (4 + 7 + 7)  # schedules of the grid, those compared, and their neighbours
     report = read(tmp_path)
     gain = report["metrics"]["ancestral, T = 4, gain over linear"]
     assert gain["mean"] > 3 * gain["standard_error"] > 0
     assert len(report["heatmaps"]) == 2 and report["facts"]["comparison"][0]["T"] == 4
+    once = [row for row in report["facts"]["comparison"] if row["schedule"] == schedules.AT_ONCE]
+    assert [row["tokens a step"] for row in once] == [f"0 0 0 {sum(map(int, once[0]['tokens a step'].split()))}"] * 2
     for row in report["facts"]["comparison"]:  # the samples are no nearer to the chain than the bound allows
         excess, error = map(float, row["value"].split(" ± "))
         assert row["sampler"] == "confidence" or row["bound on KL, nats"] > 1
