@@ -59,7 +59,11 @@ def continuous_bound(denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int) ->
 def discrete_bound(
     denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int, schedule: Schedule, steps: int
 ) -> Float[Array, ""]:
-    """The T-step negative ELBO in nats: sum_k (alpha(s) - alpha(t)) / (1 - alpha(t)) E[sum CE | t = k/T]."""
+    """The T-step negative ELBO in nats: sum_k (alpha(s) - alpha(t)) / (1 - alpha(t)) E[sum CE | t = k/T].
+
+    ValueError for steps < 1.
+    """
+    _check_steps(steps)
     losses = masked_losses(denoiser, tokens, vocab).sum(1)
     sizes = all_masks(tokens.shape[0]).sum(1)
     t = jnp.arange(1, steps + 1) / steps
@@ -76,8 +80,9 @@ def chain_bound(denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int, schedul
 
     Sums the log-ratio of forward posterior to reverse transition over every pair of states (subsets of x kept visible),
     knowing nothing of the weighted cross-entropy form. In nats; costs T 4^L. Summed in float64 on the host; the logits
-    and the schedule have the digits of their own type, float64 only where x64 is on.
+    and the schedule have the digits of their own type, float64 only where x64 is on. ValueError for steps < 1.
     """
+    _check_steps(steps)
     masks = all_masks(tokens.shape[0])
     log_p = -np.asarray(masked_losses(denoiser, tokens, vocab), np.float64)
     alphas = np.asarray(schedule.alpha(jnp.arange(steps + 1) / steps), np.float64)
@@ -94,3 +99,8 @@ def chain_bound(denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int, schedul
                 p = np.where(after, stays, 1.0).prod() * np.where(shown, (1 - stays) * np.exp(log_p[m]), 1.0).prod()
                 total += reach * q * np.log(q / p)
     return total
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"steps={steps}: must be >= 1")

@@ -51,6 +51,9 @@ def _times() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _path(schedule: Schedule) -> _Path:
+    """ValueError for a schedule on a grid: its kinks lie inside the panels."""
+    if isinstance(schedule, Tabulated | OnGrid):
+        raise ValueError(f"{type(schedule).__name__}: a schedule on a grid has kinks; use discrete_energy")
     t, _ = _times()
     with jax.enable_x64(True):
         halves = []
@@ -93,16 +96,16 @@ def energy(schedule: Schedule, gamma: Schedule) -> float:
     Relative error about 1e-10 for schedules that are smooth inside (0, 1) and have a `mirrored` of their own, 1e-6 for
     those without. ValueError for schedules on a grid, which have kinks: see `discrete_energy`.
     """
-    for part in (schedule, gamma):
-        if isinstance(part, Tabulated | OnGrid):
-            raise ValueError(f"{type(part).__name__}: a schedule on a grid has kinks; use discrete_energy")
     a, g = _path(schedule), _path(gamma)
     with np.errstate(all="ignore"):
         return _integral(a.speed**2 / (g.speed * a.visible * a.hidden))
 
 
 def geodesic_energy(schedule: Schedule, gamma: Schedule, length: int, scale: float = FISHER_RAO_SCALE) -> float:
-    """E_g = int (scale / gamma') sum over positions of |y'|^2, y = (sqrt(1 - a), sqrt(a)); n E at the default scale."""
+    """E_g = int (scale / gamma') sum over positions of |y'|^2, y = (sqrt(1 - a), sqrt(a)); n E at the default scale.
+
+    ValueError as `energy`.
+    """
     a, g = _path(schedule), _path(gamma)
     with np.errstate(all="ignore"):
         speed = (a.speed / 2) ** 2 * (1 / a.hidden + 1 / a.visible)
@@ -110,9 +113,10 @@ def geodesic_energy(schedule: Schedule, gamma: Schedule, length: int, scale: flo
 
 
 def conditional_energy(schedule: Schedule, gamma: Schedule, length: int) -> float:
-    """E_c = int (1 / gamma') sum over z -> x of p(z | x1) / p(x | x1) Q(z, x | x1)^2, by enumeration; n 2^(n-1) E.
+    """E_c = int (1 / gamma') sum over z -> x of p(z | x1) / p(x | x1) Q(z, x | x1)^2; n 2^(n-1) E.
 
-    x shows one token of the clean x1 more than z; Q = a' / (1 - a). The same for every x1.
+    x shows one token of the clean x1 more than z; Q = a' / (1 - a). The same for every x1. Summed over the number k of
+    tokens that z shows: the C(n, k) (n - k) moves of each k have equal terms. ValueError as `energy`.
     """
     a, g = _path(schedule), _path(gamma)
     with np.errstate(all="ignore"):
@@ -127,7 +131,7 @@ def conditional_energy(schedule: Schedule, gamma: Schedule, length: int) -> floa
 def kinetic_energy(schedule: Schedule, gamma: Schedule, law: Float[np.ndarray, "..."]) -> float:
     """E_k = int (1 / gamma') sum over z -> x, p(z), p(x) > 0, of p(z) / p(x) Q(z, x)^2, by enumeration; C_k E.
 
-    `law` is the data's, of shape [d] * n; Q(z, x) = a' / (1 - a) q(x_i | visible tokens of z).
+    `law` is the data's, of shape [d] * n; Q(z, x) = a' / (1 - a) q(x_i | visible tokens of z). ValueError as `energy`.
     """
     a, g = _path(schedule), _path(gamma)
     length, padded = law.ndim, _marginals(law)

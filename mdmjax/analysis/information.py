@@ -18,6 +18,8 @@ from scipy.optimize import isotonic_regression
 from scipy.special import comb
 from scipy.stats import binom
 
+from mdmjax.analysis.sampler_laws import step_hazards
+
 Curve = Float[np.ndarray, "N1"]  # h(0) = 0, h(1), ..., h(n)
 
 
@@ -88,12 +90,12 @@ def ancestral_bound(curve: Curve, hidden: Sequence[float] | Float[np.ndarray, "T
 
     sum_j E[cost(M, K)], M ~ Bin(n, A_j) visible, K ~ Bin(n - M, u_j) revealed, u_j = 1 - hidden[j+1] / hidden[j].
     """
-    n, table, hidden = len(curve) - 1, costs(curve), np.asarray(hidden, np.float64)
+    n, table = len(curve) - 1, costs(curve)
     total = 0.0
-    for now, after in itertools.pairwise(hidden):
+    for now, hazard in zip(hidden[:-1], step_hazards(hidden), strict=True):
         visible = binom.pmf(np.arange(n + 1), n, 1 - now)
         for m in range(n):
-            revealed = binom.pmf(np.arange(n - m + 1), n - m, 1 - after / now)
+            revealed = binom.pmf(np.arange(n - m + 1), n - m, hazard)
             total += visible[m] * (revealed * table[m, : n - m + 1]).sum()
     return float(total)
 

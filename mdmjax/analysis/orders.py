@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from mdmjax.analysis.bounds import all_masks
 from mdmjax.base import Schedule
+from mdmjax.process import check_log_weights
 
 MAX_ORDERS = 8  # positions whose L! orders are enumerated
 
@@ -53,11 +54,13 @@ def order_bound(losses: Losses, log_weights: Float[Array, "L"]) -> Float[Array, 
 
         V(H) = sum_{l in H} w_l / W(H) (CE_l(H) + V(H - l)),   V(empty) = 0,   NELBO = V(all).
 
-    ValueError for L > 16.
+    ValueError for L > 16 and for weights of zero or infinity.
     """
+    check_log_weights(log_weights)
+    levels = _levels(losses.shape[1])
     losses = jnp.asarray(losses)
     value = jnp.zeros(losses.shape[0], losses.dtype)
-    for sets, members in _levels(losses.shape[1])[1:]:
+    for sets, members in levels[1:]:
         p = jax.nn.softmax(log_weights[members], axis=1)
         smaller = sets[:, None] - (1 << (losses.shape[1] - 1 - members))
         value = value.at[sets].set((p * (losses[sets[:, None], members] + value[smaller])).sum(1))
@@ -65,10 +68,15 @@ def order_bound(losses: Losses, log_weights: Float[Array, "L"]) -> Float[Array, 
 
 
 def hidden_law(log_weights: Float[Array, "L"]) -> Float[Array, "M"]:
-    """P(H is ever the set of hidden positions), for every set; those of a size sum to 1. ValueError for L > 16."""
+    """P(H is ever the set of hidden positions), for every set; those of a size sum to 1.
+
+    ValueError for L > 16 and for weights of zero or infinity.
+    """
+    check_log_weights(log_weights)
     length = log_weights.shape[0]
+    levels = _levels(length)
     law = jnp.zeros(2**length, log_weights.dtype).at[-1].set(1)
-    for sets, members in _levels(length)[:0:-1]:
+    for sets, members in levels[:0:-1]:
         p = jax.nn.softmax(log_weights[members], axis=1)
         smaller = sets[:, None] - (1 << (length - 1 - members))
         law = law.at[smaller].add(law[sets][:, None] * p)
@@ -76,9 +84,9 @@ def hidden_law(log_weights: Float[Array, "L"]) -> Float[Array, "M"]:
 
 
 def order_entropy(log_weights: Float[Array, "L"]) -> Float[Array, ""]:
-    """The entropy of the Plackett-Luce law, in nats: by the chain rule over hidden sets. ValueError for L > 16.
+    """The entropy of the Plackett-Luce law, in nats: by the chain rule over hidden sets.
 
-    exp of it is the effective number of orders, L! for equal weights.
+    exp of it is the effective number of orders, L! for equal weights. ValueError as `hidden_law`.
     """
     length, law = log_weights.shape[0], hidden_law(log_weights)
     total = jnp.zeros((), law.dtype)

@@ -46,9 +46,13 @@ def ancestral_law(
     """
     reveal, count, masks = _reveals(table)
     stay = np.maximum(masks[:, None] - count, 0)
+    return _law(table, start, (reveal * u**count * (1 - u) ** stay for u in step_hazards(hidden)))
+
+
+def step_hazards(hidden: Sequence[float] | Float[np.ndarray, "T1"]) -> Float[np.ndarray, "T"]:
+    """u_k = 1 - hidden[k+1] / hidden[k]; 1 where hidden[k] = 0 and nothing is left to reveal."""
     hidden = np.asarray(hidden, np.float64)
-    hazards = 1 - hidden[1:] / hidden[:-1]
-    return _law(table, start, (reveal * u**count * (1 - u) ** stay for u in hazards))
+    return 1 - hidden[1:] / np.where(hidden[:-1] > 0, hidden[:-1], 1)
 
 
 def random_count_law(table: Table, counts: Sequence[int], start: Sequence[int] | None = None) -> Law:

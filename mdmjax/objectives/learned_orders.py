@@ -84,12 +84,16 @@ class TimeSpace:
     t is uniform on [t_min, 1], spread over the batch and shared by the K draws of an example; l is hidden with
     probability t^w_l and scored with the factor (1 - t_min) w_l / t. What lies below t_min is left out, a bias of about
     t_min^w_l for each token: so the weights are first multiplied until the smallest is at least `least`, which changes
-    no order. `least` = 0 leaves them.
+    no order. `least` = 0 leaves them. ValueError for a t_min outside (0, 1).
     """
 
     t_min: float = 1e-3
     least: float = 2.0
     spread: Callable = systematic
+
+    def __post_init__(self):
+        if not 0 < self.t_min < 1:
+            raise ValueError(f"TimeSpace(t_min={self.t_min}): t_min must be in (0, 1)")
 
     def calls(self, length: int) -> int:
         """Denoiser calls of one draw."""

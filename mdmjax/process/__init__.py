@@ -12,7 +12,7 @@ from mdmjax.process.draws import (
     systematic,
     use_key,
 )
-from mdmjax.process.multivariate import PositionPowers, ValuePowers
+from mdmjax.process.multivariate import PositionPowers, ValuePowers, check_log_weights
 from mdmjax.process.orders import PlackettLuce, centred, check_order, fixed_order
 from mdmjax.process.schedules import Cosine, Geometric, Linear, OnGrid, Polynomial, Sine, SineSquared, Tabulated
 
@@ -37,6 +37,7 @@ __all__ = [
     "ValuePowers",
     "beta",
     "centred",
+    "check_log_weights",
     "check_order",
     "example_keys",
     "fixed_order",

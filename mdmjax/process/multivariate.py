@@ -17,9 +17,10 @@ from mdmjax.process.beta import known
 from mdmjax.process.schedules import Linear, hidden_share
 
 
-def _check(log_weights) -> None:
-    """ValueError for weights of zero or infinity, where they are known."""
-    if known(log_weights) and not np.isfinite(log_weights).all():
+def check_log_weights(log_weights) -> None:
+    """ValueError for weights of zero or infinity, where they are known: an array, or a tuple of numbers."""
+    parts = log_weights if isinstance(log_weights, tuple) else (log_weights,)
+    if not all(np.isfinite(part).all() for part in parts if known(part)):
         raise ValueError("log_weights: the weights must be > 0 and finite, so their logarithms must be finite")
 
 
@@ -37,7 +38,7 @@ class PositionPowers:
     base: Schedule = Linear()
 
     def __post_init__(self):
-        _check(self.log_weights)
+        check_log_weights(self.log_weights)
 
     def log_hidden(self, t: Float[Array, "*s"]) -> Float[Array, "*s L"]:
         """log(1 - alpha_l(t)), without underflow: t^w is below the smallest float32 for w above about 150."""
@@ -78,7 +79,7 @@ class ValuePowers:
     eps: float = dataclasses.field(default=0.0, metadata=dict(static=True))
 
     def __post_init__(self):
-        _check(self.log_weights)
+        check_log_weights(self.log_weights)
         if not 0 <= self.eps < 1:
             raise ValueError(f"ValuePowers(eps={self.eps}): eps must be at least 0 and less than 1")
 

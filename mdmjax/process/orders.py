@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mdmjax.process.beta import known
-from mdmjax.process.multivariate import _check
+from mdmjax.process.multivariate import check_log_weights
 
 
 @jax.tree_util.register_dataclass
@@ -29,7 +29,7 @@ class PlackettLuce:
     log_weights: Float[Array, "L"] | Float[np.ndarray, "L"]
 
     def __post_init__(self):
-        _check(self.log_weights)
+        check_log_weights(self.log_weights)
 
     def sample(self, key: Key[Array, ""]) -> Int[Array, "L"]:
         """One order: positions by descending log w + Gumbel noise, which is stable for every w. Consumes the key."""

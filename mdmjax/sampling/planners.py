@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Real
 
 from mdmjax.base import KEEP, UNMASK, Schedule, Turn
+from mdmjax.process.multivariate import check_log_weights
 from mdmjax.process.schedules import Linear
 
 
@@ -168,11 +169,14 @@ class DrawnOrder(_OneByOne, _Planned):
     Each position is revealed at its own time t_l: with m = 1 - alpha of the base `schedule`, m(t_l) = u_l^(1 / w_l).
     For equal weights it is `FirstHitting`, the times included. What a prompt leaves open follows the law of its own
     weights. `log_weights` [L] are a tuple or an array; with an array the planner cannot be hashed. ValueError where
-    rows have another length.
+    rows have another length, and for weights of zero or infinity.
     """
 
     log_weights: tuple[float, ...] | Float[Array, "L"] | Float[np.ndarray, "L"]
     schedule: Schedule = Linear()
+
+    def __post_init__(self):
+        check_log_weights(self.log_weights)
 
     def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Plan:
         log_weights = jnp.asarray(self.log_weights, jnp.result_type(float))
@@ -191,19 +195,47 @@ def visible_counts(
     """K_k = round(n A_k) for k = 0..T, halves to even, with K_0 = 0 and K_T = n: step k reveals K_{k+1} - K_k of n.
 
     A_k = alpha(1 - k/T): the counts of LLaDA (arXiv 2502.09992) for any schedule. A step may reveal none. `rounding` is
-    any non-decreasing function to whole numbers, such as `jnp.floor` (ROUNDINGS).
+    any non-decreasing function of all inner counts to whole numbers (ROUNDINGS). ValueError for steps < 1.
     """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: must be >= 1")
     inner = jnp.asarray(np.arange(steps - 1, 0, -1) / steps, jnp.result_type(float))
     counts = rounding(total * schedule.alpha(inner)).astype(jnp.int32)
     return jnp.concatenate([jnp.zeros(1, jnp.int32), counts, jnp.full(1, total, jnp.int32)])
 
 
-# How counts become whole numbers, by the key of the row. One uniform shift for all steps makes the mean count exact and
-# keeps counts from falling.
+def _split(counts: Float[Array, "T"]) -> tuple[Float[Array, "T"], Float[Array, "T"]]:
+    """(whole, part) of the counts n A_k, where one that float arithmetic left beside a whole number is that number.
+
+    The error is that of n: 1 - t has the absolute error of t, so n A_k has more than a part of its own size.
+    """
+    slack = 2 * jnp.finfo(counts.dtype).eps * counts.max(initial=0)
+    nearest = jnp.round(counts)
+    counts = jnp.where(jnp.abs(counts - nearest) <= slack, nearest, counts)
+    whole = jnp.floor(counts)
+    return whole, counts - whole
+
+
+def _floor(counts: Float[Array, "T"]) -> Float[Array, "T"]:
+    return _split(counts)[0]
+
+
+def _stochastic(key: Key[Array, ""]) -> Callable:
+    """floor(x + U). One U for all steps makes the mean count exact and keeps counts from falling. Consumes the key."""
+    uniform = jax.random.uniform(key)
+
+    def rounding(counts: Float[Array, "T"]) -> Float[Array, "T"]:
+        whole, part = _split(counts)
+        return whole + (uniform >= 1 - part)  # floor(whole + U) would round the sum
+
+    return rounding
+
+
+# How counts become whole numbers, by a key of the row.
 ROUNDINGS: dict[str, Callable] = {
     "nearest": lambda key: jnp.round,
-    "floor": lambda key: jnp.floor,
-    "stochastic": lambda key: lambda x: jnp.floor(x + jax.random.uniform(jax.random.fold_in(key, 1))),
+    "floor": lambda key: _floor,
+    "stochastic": _stochastic,
 }
 
 
@@ -228,7 +260,10 @@ class RandomCount(_OnCounts, _Planned):
     rounding: str = "nearest"
 
     def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Plan:
-        counts = self._counts(key, open)
+        rounding = key  # which only "stochastic" consumes
+        if self.rounding == "stochastic":
+            key, rounding = jax.random.split(key)
+        counts = self._counts(rounding, open)
         rank = _random_rank(draw_clocks(key, open.shape[0]), open)
         step = jnp.searchsorted(counts[1:], rank, side="right")
         return Plan(step, (self.steps - step) / self.steps)

@@ -258,6 +258,24 @@ def test_what_will_not_do():
         discrete_multivariate_bound(table(), powers((1, 1, 1)), 0)
 
 
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_weights_of_zero_and_infinity_are_refused(bad):
+    v = jnp.asarray(np.array([0, bad, 0]))
+    for of in (lambda: order_bound(table(), v), lambda: hidden_law(v), lambda: order_entropy(v)):
+        with pytest.raises(ValueError, match="log_weights: .* must be > 0 and finite"):
+            of()
+    assert np.isnan(bound_of(table(), v))  # under a trace no value is known
+
+
+def test_forty_positions_are_refused_at_once():
+    """Before 2^40 of anything are made."""
+    v = jnp.zeros(40)
+    rows = np.broadcast_to(np.float32(0), (2**40, 40))
+    for of in (lambda: order_bound(rows, v), lambda: hidden_law(v), lambda: order_entropy(v)):
+        with pytest.raises(ValueError, match="length 40: .* up to 16"):
+            of()
+
+
 def test_a_denoiser_of_time_by_the_times_of_revealing():
     """E over t* of sum_i CE_{pi_i}(prefix, t*_{pi_i}), the latest first, against the integral."""
     losses, log_w, n = table(), jnp.log(jnp.array([1.0, 2, 4])), 20_000

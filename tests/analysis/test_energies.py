@@ -25,6 +25,7 @@ from mdmjax.process import (
     EnergyOptimal,
     Kumaraswamy,
     Linear,
+    OnGrid,
     Sine,
     SineSquared,
     Tabulated,
@@ -195,13 +196,13 @@ def test_how_fast_they_diverge(schedule, values, x64):
 
 
 def test_reparametrisation():
+    """By t^2 and by random increasing maps, sums of powers."""
+    shares = [np.array([0.0, 1, 0, 0]), *np.random.default_rng(0).dirichlet(np.ones(4), 5)]
     for schedule, gamma in [(beta(0.7, 0.8), BetaCDF(0.9, 0.6)), (SineSquared(), random_curve(3))]:
         truth = energy(schedule, gamma)
-        c = 0.3
-        for phi, slope in [
-            (lambda t: t**2, lambda t: 2 * t),
-            (lambda t: (1 - c) * t + c * t**3, lambda t: 1 - c + 3 * c * t**2),
-        ]:
+        for p in shares:
+            phi = lambda t, p=p: sum(p[k] * t ** (k + 1) for k in range(4))
+            slope = lambda t, p=p: sum((k + 1) * p[k] * t**k for k in range(4))
             assert energy(Composed(schedule, phi, slope), Composed(gamma, phi, slope)) == pytest.approx(truth, rel=1e-8)
 
 
@@ -307,8 +308,12 @@ def test_the_minimum_is_exact_for_curves_that_rise_steeply(a, b):
 
 
 def test_what_has_no_energy_here():
-    with pytest.raises(ValueError, match="use discrete_energy"):
-        energy(Tabulated((0.0, 0.2, 1.0)), Linear())
+    law = np.full((2, 2), 0.25)
+    for grid in (Tabulated((0.0, 0.2, 1.0)), OnGrid.budget([2, 1, 3])):
+        for pair in ((grid, Linear()), (Linear(), grid)):
+            for of, *rest in ((energy,), (geodesic_energy, 2), (conditional_energy, 2), (kinetic_energy, law)):
+                with pytest.raises(ValueError, match="use discrete_energy"):
+                    of(*pair, *rest)
     for shape in ((2, 3), (2, 4), (3, 2)):
         with pytest.raises(ValueError, match="must have the same size"):
             kinetic_constant(np.ones(shape))

@@ -21,7 +21,7 @@ from mdmjax.analysis import (
     total_variation,
     true_conditionals,
 )
-from mdmjax.process import beta
+from mdmjax.process import OnGrid, beta
 
 LN2 = math.log(2)
 
@@ -137,6 +137,16 @@ def test_budgets_and_ancestral_bounds_of_the_toys():
         output = ancestral_law(true_conditionals(toy("extreme")), hidden[name])
         kl = -math.log(2 * output[0, 0, 0, 0, 0])
         assert kl == pytest.approx(actual, abs=1e-4) and kl <= value
+
+
+def test_steps_after_the_last_token_cost_nothing():
+    """Where the grid reaches hidden = 0 before its end."""
+    law = toy("middle")
+    short, padded = ((OnGrid.budget(counts).hidden[::-1]) for counts in ((2, 3), (2, 3, 0, 0)))
+    assert (padded == 0).sum() == 3
+    curve, table = information_curve(law), true_conditionals(law)
+    assert ancestral_bound(curve, padded) == pytest.approx(ancestral_bound(curve, short), rel=1e-12)
+    np.testing.assert_allclose(ancestral_law(table, padded), ancestral_law(table, short), atol=1e-15)
 
 
 def test_measured_curves_are_made_concave():

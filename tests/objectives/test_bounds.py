@@ -178,6 +178,13 @@ def test_enumeration_is_refused_where_it_would_not_end():
         all_masks(17)
 
 
+@pytest.mark.parametrize("bound", [discrete_bound, chain_bound])
+def test_steps_below_one_are_refused(bound):
+    denoiser = table_denoiser(np.zeros(((V + 1) ** L, L, V)))
+    with pytest.raises(ValueError, match="steps=0: must be >= 1"):
+        bound(denoiser, jnp.zeros(L, int), V, Linear(), 0)
+
+
 def test_draws_are_a_pytree():
     draws = ExactCount().draw(jax.random.key(0), jnp.arange(4), jnp.ones((4, 5), bool), batch=4)
     assert draws.law == "exact_count" and dataclasses.is_dataclass(draws)

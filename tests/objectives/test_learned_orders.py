@@ -144,6 +144,12 @@ def test_what_leaving_out_small_times_costs(w, t_min, bound, gradient, total):
         assert slope.sum() == pytest.approx(total, abs=max(1e-5, 4 * near))
 
 
+@pytest.mark.parametrize("t_min", [0, -0.1, 1.0, math.nan])
+def test_times_outside_the_range_are_refused(t_min):
+    with pytest.raises(ValueError, match=r"TimeSpace\(t_min=.*\): t_min must be in \(0, 1\)"):
+        TimeSpace(t_min=t_min)
+
+
 def test_weights_are_raised_until_nothing_visible_is_left_out():
     law = TimeSpace(t_min=1e-3)
     np.testing.assert_allclose(law.weights(jnp.log(jnp.array([0.5, 1, 2]))), [2, 4, 8], rtol=1e-12)

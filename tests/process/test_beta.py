@@ -115,6 +115,9 @@ def test_float32_is_good_enough():
         schedule = beta(a, b)
         assert schedule.alpha(t).dtype == jnp.float32
         np.testing.assert_allclose(schedule.alpha(t) + schedule.one_minus_alpha(t), 1, atol=5e-6)
+        np.testing.assert_allclose(schedule.alpha(t), 1 - beta(b, a).alpha(1 - t), atol=5e-6)
+    np.testing.assert_allclose(beta(0.5, 0.5).alpha(t), 1 - t, atol=5e-6)
+    np.testing.assert_allclose(beta(1.0, 1.0).alpha(t), jnp.cos(jnp.pi * t / 2) ** 2, atol=5e-6)
 
 
 def test_bad_parameters_are_refused():

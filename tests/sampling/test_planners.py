@@ -11,7 +11,9 @@ from scipy import stats
 
 from mdmjax.base import Planner
 from mdmjax.process import Cosine, Geometric, Linear, PlackettLuce, Polynomial, PositionPowers, SineSquared, beta
+from mdmjax.sampling import planners
 from mdmjax.sampling.planners import (
+    ROUNDINGS,
     Ancestral,
     Clocks,
     Confidence,
@@ -174,6 +176,8 @@ def test_counts_of_beta_schedules():
     assert of(0.9, 0.3, 8, 256).tolist() == [2, 4, 9, 12, 19, 29, 47, 134]
     assert [(of(*ab, 256, 256) == 0).sum() for ab in ((0.5, 0.5), (1.0, 1.0), (0.9, 0.3))] == [0, 54, 117]
     assert np.diff(visible_counts(Linear(), 2, 5, jnp.floor)).tolist() == [2, 3]
+    with pytest.raises(ValueError, match="steps=0: must be >= 1"):
+        visible_counts(Linear(), 0, 5)
 
 
 @pytest.mark.parametrize("total", [5, 32, 256])
@@ -273,6 +277,37 @@ def test_stochastic_rounding_keeps_the_mean_count():
     np.testing.assert_array_equal(floor, [0, 1, 3, 5])
     with pytest.raises(ValueError, match="rounding='up': choose one of nearest, floor, stochastic"):
         RandomCount(Linear(), 3, rounding="up")
+
+
+@pytest.mark.parametrize("uniform", [None, 0.0, 1 - 2.0**-24])
+def test_equal_steps_stay_equal_where_counts_round(uniform, monkeypatch):
+    """n / T at each step, under "floor" and under "stochastic" whatever it draws: float32 has 1 - t beside k / T."""
+    monkeypatch.setattr(jax.random, "uniform", lambda key: jnp.float32(uniform))
+    rounding = ROUNDINGS["floor" if uniform is None else "stochastic"](jax.random.key(0))
+    for steps in (1, 3, 6, 7, 10, 12, 100):
+        of = jax.jit(jax.vmap(lambda total, steps=steps: visible_counts(Linear(), steps, total, rounding)))
+        each = np.array([1, 2, 3, 4, 8, 11, 64, 200])
+        np.testing.assert_array_equal(np.diff(of(each * steps)), np.repeat(each[:, None], steps, 1))
+
+
+def test_stochastic_rounding_and_the_order_have_keys_of_their_own(monkeypatch):
+    used, draw = [], planners.draw_clocks
+    note = lambda key: used.append(jax.random.key_data(key).tolist())
+    monkeypatch.setitem(ROUNDINGS, "stochastic", lambda key: note(key) or jnp.round)
+    monkeypatch.setattr(planners, "draw_clocks", lambda key, length: note(key) or draw(key, length))
+    key = jax.random.key(0)
+    for rounding in ("nearest", "stochastic"):
+        RandomCount(Linear(), 3, rounding).init(key, jnp.ones(5, bool))
+    given = jax.random.key_data(key).tolist()
+    assert used[0] == given and len(used) == 3
+    assert given not in used[1:] and used[1] != used[2]
+
+
+@pytest.mark.parametrize("bad", [(0.0, float("inf")), np.array([0.0, np.nan]), jnp.array([0.0, -jnp.inf])], ids=str)
+def test_drawn_orders_of_weights_of_zero_and_infinity_are_refused(bad):
+    with pytest.raises(ValueError, match="log_weights: .* must be > 0 and finite"):
+        DrawnOrder(bad)
+    jax.jit(lambda v: DrawnOrder(v).init(jax.random.key(0), jnp.ones(2, bool)))(jnp.zeros(2))
 
 
 @pytest.mark.parametrize("planner", [Ancestral, RandomCount, Confidence])
