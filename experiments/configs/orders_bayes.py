@@ -17,10 +17,10 @@ def get_config(name: str = ""):
     config.arms = ("plain", "learned", "cold", "fixed")
     config.data.update(source="bayes", rows=200_000)
     config.network.name = "linear"
-    config.order.update(samples=8, warmup=700, rate=0.03, l2=1e-3, known=(0, 1, 2, 3, 4, 5))
+    config.order.update(samples=8, warmup=700, rate=0.015, l2=1e-3, known=(0, 1, 2, 3, 4, 5))
     config.train.update(
-        steps=2000, batch=32, learning_rate=1e-2, warmup=0, final=0.01, weight_decay=0.0, b2=0.99, average=0.995,
-        log_every=100, evaluate_every=500, checkpoint_every=2000,
+        steps=2500, batch=64, learning_rate=1e-2, warmup=0, final=0.01, weight_decay=0.0, b2=0.99, average=0.995,
+        log_every=100, evaluate_every=500, checkpoint_every=2500,
     )  # fmt: skip
     return variant(
         config, name, seeds=2, data__rows=5000, order__warmup=40, train__steps=80, train__log_every=20,
