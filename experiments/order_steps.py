@@ -50,15 +50,15 @@ def few_steps(losses: Float[Array, "M L"], log_weights: Float[Array, "L"], floor
 
 
 def table(found: Sequence[dict[str, dict[str, Any]]], over_seeds) -> list[dict[str, Any]]:
-    """A row for each T: the bounds over seeds, and how far the gain of both falls short of the sum of the two gains."""
+    """A row for each T: the bounds over seeds, and by how much the gain of both exceeds the sum of the two."""
     rows = []
     for steps in STEPS:
         seeds = [run[str(steps)] for run in found]
         row: dict[str, Any] = {"T": steps}
         for name in ("neither", "how many", "which", "both"):
-            row[name] = str(over_seeds([s[name] for s in seeds], ""))
-        short = [s["both"] + s["neither"] - s["how many"] - s["which"] for s in seeds]
-        row["sum of gains - gain of both"] = str(over_seeds(short, ""))
+            row[name] = str(over_seeds([s[name] for s in seeds], "")).strip()
+        more = [s["how many"] + s["which"] - s["both"] - s["neither"] for s in seeds]
+        row["gain of both - sum of gains"] = str(over_seeds(more, "")).strip()
         row["(a, b) of both by seed"] = "; ".join(f"{a:g}, {b:g}" for _, (a, b) in (s["(a, b)"] for s in seeds))
         rows.append(row)
     return rows

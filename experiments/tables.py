@@ -247,6 +247,19 @@ TABLES = {
             COMMIT,
         ],
     ),
+    "order_steps": Table(
+        "orders/bayes/report.json",
+        [
+            Column("T", (ROW, "T")),
+            Column("linear schedule, equal weights", (ROW, "neither")),
+            Column("best (a, b)", (ROW, "how many")),
+            Column("learned weights", (ROW, "which")),
+            Column("both", (ROW, "both")),
+            Column("gain of both - sum of gains", (ROW, "gain of both - sum of gains")),
+            COMMIT,
+        ],
+        ("facts", "bounds of few steps"),
+    ),
     "order_samples": Table(
         "orders/[am]*/report.json",
         [
