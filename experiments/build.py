@@ -304,7 +304,16 @@ class Experiment:
                 f"sample.schedule={c.schedule!r}: this model is told the time, and knows that of law.schedule="
                 f"{self.config.law.schedule!r} only: leave sample.schedule empty"
             )
-        return planner(name, "sample.planner", given or law, c.steps, self.config.network.dtype)
+        made = planner(name, "sample.planner", given or law, c.steps, self.config.network.dtype)
+        if c.rounding != "nearest":
+            if not hasattr(made, "rounding"):
+                raise ValueError(
+                    f"sample.rounding={c.rounding!r}: only confidence and random_count have counts to round"
+                )
+            made = dataclasses.replace(made, rounding=c.rounding)
+        if not 0 <= c.block <= self.length:
+            raise ValueError(f"sample.block={c.block}: must be in 0..{self.length}; 0 is the whole row")
+        return sampling.Blocks(made, c.block) if c.block else made
 
     def sampler(self, c: ConfigDict, trace: bool = False) -> Callable:
         """`run(params, tokens, key)`, compiled once, from a `sample` group of fields."""
@@ -312,7 +321,8 @@ class Experiment:
             raise ValueError(f"sample.capacity={c.capacity}: must be at least 1, or 0 for a guess")
         draw, planner, model = sampling.TokenDraw(c.temperature, c.top_p), self.planner(c), self.model
         # Twice what a step reveals on average, and a little: more is rare. A planner by confidence looks at all.
-        guess = None if isinstance(planner, sampling.Confidence) else 3 + -(-2 * self.length // max(c.steps, 1))
+        looks = isinstance(getattr(planner, "planner", planner), sampling.Confidence)
+        guess = None if looks else 3 + -(-2 * self.length // max(c.steps, 1))
         if isinstance(model.config.attention, networks.Splash) and c.rows % self.layout.shards:
             # The kernel cannot share out so few rows: every device works on all of them.
             attention = dataclasses.replace(model.config.attention, batch_axes=())

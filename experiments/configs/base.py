@@ -92,6 +92,8 @@ def sampling(rows: int) -> dict:
         schedule="",  # as of the law, with its arguments; empty: the law's own
         schedule_args=(),
         steps=64,  # T, of ancestral, confidence and random_count
+        rounding="nearest",  # nearest | floor | stochastic: of the counts of confidence and random_count
+        block=0,  # > 0: blocks of so many positions from left to right, each in its own T steps; 0: the row at once
         capacity=0,  # positions of a row whose logits are made at a call, all where more may change, which costs time
         # and changes nothing; 0: 2 L / T + 3 for ancestral and random_count, all for confidence; else 1 is enough
         temperature=1.0,

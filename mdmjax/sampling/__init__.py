@@ -1,5 +1,6 @@
 """Sampling: one engine, planners that say which positions change, and the draw of token values."""
 
+from mdmjax.sampling.blocks import Blocks
 from mdmjax.sampling.engine import Samples, jit_sampler, sample
 from mdmjax.sampling.planners import (
     Ancestral,
@@ -14,6 +15,7 @@ from mdmjax.sampling.tokens import TokenDraw
 
 __all__ = [
     "Ancestral",
+    "Blocks",
     "Confidence",
     "DrawnOrder",
     "FirstHitting",

@@ -167,6 +167,8 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_bound(place, trained):
 @pytest.mark.parametrize("planner", ["first_hitting", "ancestral", "confidence", "random_count", "left_to_right"])
 def test_sample_with_a_prompt(run, place, trained, planner):
     changes = ["--config.sample.prompt=the cat", f"--config.sample.planner={planner}", "--config.sample.steps=4"]
+    if planner == "confidence":
+        changes += ["--config.sample.block=5", "--config.sample.rounding=stochastic"]
     code, out, _ = run(sample, *use("sample", place, planner, trained, *changes, "--config.sample.rows=2"))
     assert code == 0 and out.count("the cat") == 2
     report = read(place / planner)
@@ -307,6 +309,8 @@ def test_a_file_that_will_not_do(run, place, trained, name, words):
         (dict(sample__planner="magic"), ["magic", "choose one of", "first_hitting"]),
         (dict(sample__rows=0), ["sample.rows=0", "at least 1"]),
         (dict(sample__capacity=-1), ["sample.capacity=-1", "at least 1"]),
+        (dict(sample__block=17), ["sample.block=17", "0..16"]),
+        (dict(sample__rounding="floor"), ["sample.rounding='floor'", "confidence and random_count"]),
         (dict(network__attention="magic"), ["magic", "choose one of", "cudnn"]),
         (dict(network__attention="cudnn"), ["NVIDIA GPU", "choose xla"]),
         (dict(network__attention="splash"), ["multiple of 128", "16"]),

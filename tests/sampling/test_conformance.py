@@ -18,6 +18,7 @@ from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.process import Cosine, Linear, SineSquared
 from mdmjax.sampling import (
     Ancestral,
+    Blocks,
     Confidence,
     DrawnOrder,
     FirstHitting,
@@ -52,6 +53,7 @@ PLANNERS = {
     "random count": RandomCount(SineSquared(), 4),
     "confidence": Confidence(Linear(), 3),
     "confidence, many steps": Confidence(Cosine(), 50),
+    "blocks": Blocks(Confidence(Linear(), 2), 2),
 }
 
 

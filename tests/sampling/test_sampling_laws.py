@@ -15,7 +15,17 @@ from scipy import stats
 from mdmjax.analysis import sampler_laws as laws
 from mdmjax.analysis.tables import random_table, table_denoiser
 from mdmjax.process import Linear, SineSquared
-from mdmjax.sampling import Ancestral, Confidence, DrawnOrder, FirstHitting, LeftToRight, RandomCount, TokenDraw, sample
+from mdmjax.sampling import (
+    Ancestral,
+    Blocks,
+    Confidence,
+    DrawnOrder,
+    FirstHitting,
+    LeftToRight,
+    RandomCount,
+    TokenDraw,
+    sample,
+)
 
 V, N, P_MIN = 3, 200_000, 1e-4
 TABLES = {length: np.asarray(random_table(jax.random.key(length), length, V)) for length in (3, 4)}
@@ -73,6 +83,14 @@ def test_law_given_a_prompt():
 
 def test_law_at_length_four():
     check(Confidence(SineSquared(), 2), confidence_law(TABLES[4], [2, 2]), (V,) * 4)
+
+
+def test_law_of_blocks():
+    """Two positions at once, then the other two given them."""
+    p = np.exp(TABLES[4].astype(np.float64)).reshape((V + 1,) * 4 + (4, V))
+    p /= p.sum(-1, keepdims=True)
+    law = np.einsum("a,b,abc,abd->abcd", *p[V, V, V, V, :2], p[:V, :V, V, V, 2], p[:V, :V, V, V, 3])
+    check(Blocks(RandomCount(Linear(), 1), 2), law, (V,) * 4)
 
 
 def test_law_with_few_positions_asked_and_the_fallback():
