@@ -69,7 +69,7 @@ def discrete_bound(
     t = jnp.arange(1, steps + 1) / steps
     s = jnp.arange(steps) / steps
     hidden, visible = schedule.one_minus_alpha(t), schedule.alpha(t)
-    hazards = (hidden - schedule.one_minus_alpha(s)) / hidden
+    hazards = (hidden - schedule.one_minus_alpha(s)) / jnp.where(hidden > 0, hidden, 1)  # 0 where all is revealed
     length = tokens.shape[0]
     share = jnp.stack([(hazards * hidden**n * visible ** (length - n)).sum() for n in range(length + 1)])
     return (losses * share[sizes]).sum()
@@ -88,6 +88,8 @@ def chain_bound(denoiser: Denoiser, tokens: Int[Array, "L"], vocab: int, schedul
     alphas = np.asarray(schedule.alpha(jnp.arange(steps + 1) / steps), np.float64)
     total = 0.0
     for alpha_s, alpha_t in zip(alphas[:-1], alphas[1:], strict=True):
+        if alpha_t == 1:  # all is revealed
+            continue
         stays = (1 - alpha_s) / (1 - alpha_t)
         for m, state in enumerate(masks):
             reach = np.where(state, 1 - alpha_t, alpha_t).prod()

@@ -13,7 +13,7 @@ from mdmjax.analysis.bounds import all_masks, chain_bound, continuous_bound, dis
 from mdmjax.analysis.tables import random_table, table_denoiser, true_conditionals
 from mdmjax.base import Draws
 from mdmjax.objectives import autoregressive, negative_elbo
-from mdmjax.process import Continuous, Cosine, Discrete, ExactCount, Geometric, Linear, SineSquared, hazard, iid
+from mdmjax.process import Continuous, Cosine, Discrete, ExactCount, Geometric, Linear, OnGrid, SineSquared, hazard, iid
 
 V, L = 3, 3
 SEQUENCES = np.array(list(itertools.product(range(V), repeat=L)))
@@ -183,6 +183,14 @@ def test_steps_below_one_are_refused(bound):
     denoiser = table_denoiser(np.zeros(((V + 1) ** L, L, V)))
     with pytest.raises(ValueError, match="steps=0: must be >= 1"):
         bound(denoiser, jnp.zeros(L, int), V, Linear(), 0)
+
+
+def test_steps_after_all_is_revealed_add_nothing(x64):
+    denoiser, x = table_denoiser(random_table(jax.random.key(0), L, V)), jnp.array([0, 2, 1])
+    padded, short = OnGrid.budget([1, 2, 0, 0]), OnGrid.budget([1, 2])
+    exact = float(chain_bound(denoiser, x, V, short, 2))
+    for bound in chain_bound, discrete_bound:
+        assert float(bound(denoiser, x, V, padded, 4)) == pytest.approx(exact, rel=1e-9)
 
 
 def test_draws_are_a_pytree():
