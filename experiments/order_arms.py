@@ -128,6 +128,8 @@ class Bench:
         c = self.config
         for name in ("seeds", "order.samples", "order.starts", *(f"train.{n}" for n in _COUNTS)):
             _least(functools.reduce(getattr, name.split("."), c), name)
+        if c.order.kick < 0 or c.order.least < 0:
+            raise ValueError(f"order.kick={c.order.kick}, order.least={c.order.least}: both must be >= 0")
         if not c.arms or len(set(c.arms)) != len(c.arms):
             raise ValueError(f"arms={tuple(c.arms)}: name at least one of {', '.join(ARMS)}, each once")
         for name in c.arms:
@@ -199,10 +201,12 @@ class Bench:
     @functools.cached_property
     def objective(self) -> objectives.LearnedOrder:
         c = self.config.order
-        laws = dict(order=lambda: objectives.OrderSpace(c.every_step), time=lambda: objectives.TimeSpace(c.t_min))
-        law = build.choose(c.estimator, "order.estimator", laws)()
+        laws = dict(
+            order=lambda: objectives.OrderSpace(c.every_step), time=lambda: objectives.TimeSpace(c.t_min, c.least)
+        )
         if not 0 < c.t_min < 1:
             raise ValueError(f"order.t_min={c.t_min}: must be in (0, 1)")
+        law = build.choose(c.estimator, "order.estimator", laws)()
         control = None
         if c.entropy:
             if self.rows.length > 12:

@@ -122,6 +122,8 @@ def checkpoint(config: ConfigDict, say: Callable) -> Target:
     if experiment.config.network.time:
         raise ValueError(f"checkpoint.run={c.run}: this model is told the time, so it has one schedule only")
     vocab, length, model = experiment.vocab, experiment.length, experiment.model
+    if c.curve_rows < 1:
+        raise ValueError(f"checkpoint.curve_rows={c.curve_rows}: must be at least 1")
     splits = dict(zip(PARTS, (c.split, c.held_out), strict=True))
     if c.split == c.held_out or "test" in c.split:
         raise ValueError(

@@ -194,6 +194,7 @@ def orders() -> ConfigDict:
                 estimator="order",  # order: random orders, random step; time: random time, masks by their powers
                 every_step=False,  # of order: all L steps of each, L denoiser rows a draw
                 t_min=1e-3,  # of time
+                least=2.0,  # of time: weights are raised together until the smallest is this, which changes no order
                 samples=2,  # K, draws of a row
                 baseline=True,  # leave-one-out
                 warmup=1000,  # steps before the order of `learned` begins to learn

@@ -163,6 +163,8 @@ def test_of_several_starts_the_best_on_validation_is_kept():
         (dict(order__known="(0,1,1,2,3,4)"), ["order.known", "must be a permutation of 0..5"]),
         (dict(order__known="(0,1,2)"), ["order.known=(0, 1, 2)", "permutation of 0..5"]),
         (dict(order__warmup=7), ["order.warmup=7", "0..6"]),
+        (dict(order__kick=-1.0), ["order.kick=-1.0", ">= 0"]),
+        (dict(order__estimator="time", arms="('plain',)", order__t_min=1.0), ["order.t_min=1.0", "(0, 1)"]),
         (dict(order__rate=0.0), ["learning_rate=0.0", "order", "> 0"]),
         (dict(order__groups="(0,2,2,2,2,2)", arms="('plain',)"), ["order.groups", "6 numbers"]),
         (dict(data__source="magic"), ["data.source='magic'", "bayes, synthetic, table, python_docs"]),

@@ -216,6 +216,7 @@ def test_a_schedule_is_searched_and_sampled_with(run, place, trained):
         ("held_out=4000", ["held-out rows: 4000", "ask for fewer"]),
         ("metric=magic", ["metric='magic'", "infill"]),
         ("checkpoint.hidden=0.0", ["checkpoint.hidden=0.0", "(0, 1]"]),
+        ("checkpoint.curve_rows=0", ["curve_rows=0", "at least 1"]),
     ]:
         assert_refused(run(schedules, *refused, f"--config.{change}"), *words)
         assert not (place / "no-search" / "config.json").exists()
