@@ -14,6 +14,7 @@ def get_config(name: str = ""):
     config = search()
     config.update(target="checkpoint", metric="infill", steps=(8, 16), planners=("confidence",), temperature=0.0)
     config.update(rungs=(60, 180, 360), held_out=360, batch=60)
+    config.checkpoint.curve_rows = 256
     return variant(
         config, name, checkpoint__run="runs/quick", checkpoint__curve_rows=8, steps=(4,),
         grid__a=(0.3, 0.9), grid__b=(0.3, 0.9), rungs=(16,), held_out=16, batch=16,
