@@ -91,6 +91,12 @@ def report(config, rows: Rows, results: Sequence[Result], command: str) -> Repor
                     gain = [r[f"{score}, own"] - r[f"{score}, random"] for r in runs]
                     what = "mean paired difference"
                     metrics[f"{score}, {arm}: own order - random order"] = over_seeds(gain, "", what)
+    if rows.law:
+        for arm, runs in arms.items():
+            own, equal = (over_seeds([r["apart"][i] for r in runs], "") for i in (0, 1))
+            metrics[f"total variation of samples, {arm}, own order"] = own
+            if arm != "plain":
+                metrics[f"total variation of samples, {arm}, random order"] = equal
     c = config.order
     seconds = sum(r["training seconds"] + r["scoring seconds"] for r in results)
     return Report(

@@ -36,6 +36,7 @@ class Scores:
             self._bound = jax.jit(analysis.order_bound)
             self._gradient = jax.jit(jax.grad(analysis.order_bound, 1))
             self._orders = jax.jit(analysis.order_losses)
+            self._samples_law = jax.jit(functools.partial(self._law_of_samples, jnp.asarray(every)))
             return
         scorer = evaluation.OrderScorer(rows.vocab, c.draws, c.groups)
         self._score = bench.layout.map(lambda run, batch: scorer(bench.bind(run["params"]), batch, run["key"]))
@@ -81,8 +82,19 @@ class Scores:
             "best order": analysis.all_orders(self.bench.rows.length)[orders.argmin()].tolist(),
             "best": float(orders.min() - self.floor),
             "gradient": np.asarray(self._gradient(losses, equal)).tolist(),
+            "apart": [self._apart(params, v) for v in (self.bench.by_position(params["order"]), equal)],
             "few steps": few_steps(losses, self.bench.by_position(params["order"]), self.floor),
         }
+
+    def _law_of_samples(self, every, params, log_weights):
+        """P(x) of every row, of samples drawn one position a call."""
+        losses = functools.partial(analysis.masked_losses, self.bench.bind(params), vocab=self.bench.rows.vocab)
+        return jnp.exp(jax.lax.map(lambda x: analysis.order_log_likelihood(losses(x), log_weights), every))
+
+    def _apart(self, params, log_weights) -> float:
+        """Total variation between the law of samples in these orders and the data's."""
+        law = np.asarray(self._samples_law(params, log_weights), np.float64)
+        return analysis.total_variation(law, self.bench.rows.law.probabilities())
 
     def _bounds(self, params, seed):
         equal = params | {"order": jnp.zeros_like(params["order"])}

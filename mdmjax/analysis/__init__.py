@@ -37,6 +37,7 @@ from mdmjax.analysis.orders import (
     order_bound,
     order_entropy,
     order_law,
+    order_log_likelihood,
     order_losses,
 )
 from mdmjax.analysis.sampler_laws import (
@@ -93,6 +94,7 @@ __all__ = [
     "order_bound",
     "order_entropy",
     "order_law",
+    "order_log_likelihood",
     "order_losses",
     "random_count_law",
     "random_table",

@@ -22,7 +22,9 @@ from mdmjax.analysis import (
     order_bound,
     order_entropy,
     order_law,
+    order_log_likelihood,
     order_losses,
+    random_table,
     table_denoiser,
     true_conditionals,
 )
@@ -286,6 +288,24 @@ def test_a_denoiser_of_time_by_the_times_of_revealing():
     times = np.asarray(t)
     values = (np.asarray(losses)[hidden, np.arange(3)[None]] * (1 + times**2)).sum(1)
     assert abs(values.mean() - 3.008314086) < 4 * values.std() / math.sqrt(n)
+
+
+def test_the_likelihood_of_samples_in_random_orders():
+    """By enumeration of orders; a law over all rows; and the bound is below it."""
+    denoiser, v = table_denoiser(random_table(jax.random.key(0), 3, 2)), jnp.log(jnp.array([1.0, 2, 4]))
+
+    @jax.jit
+    def both(x):
+        losses = masked_losses(denoiser, x, 2)
+        orders = jnp.exp(PlackettLuce(v).log_prob(jnp.asarray(all_orders(3)))) @ jnp.exp(-order_losses(losses))
+        return order_log_likelihood(losses, v), jnp.log(orders), -order_bound(losses, v)
+
+    total = 0
+    for x in itertools.product(range(2), repeat=3):
+        likelihood, enumerated, bound = map(float, both(jnp.array(x)))
+        assert likelihood == pytest.approx(enumerated, abs=1e-12) and bound < likelihood
+        total += math.exp(likelihood)
+    assert total == pytest.approx(1, abs=1e-12)
 
 
 def test_the_bound_in_steps_has_a_gradient():

@@ -84,6 +84,7 @@ def test_a_comparison_with_a_known_law_resumes_without_repeating(run, tmp_path, 
 
     plain, learned = (read(tmp_path / "runs" / f"{arm}-0", "result") for arm in ("plain", "learned"))
     assert plain["own"] == plain["uniform"] and plain["log_weights"] == [0] * 6
+    assert plain["apart"][0] == plain["apart"][1] and 0 < learned["apart"][0] < 1
     few = plain["few steps"]["2"]
     assert few["which"] == few["neither"] and few["both"] == few["how many"] <= few["neither"]
     assert [row["T"] for row in report["facts"]["bounds of few steps"]] == [2, 3, 6]
