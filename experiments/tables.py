@@ -247,6 +247,22 @@ TABLES = {
             COMMIT,
         ],
     ),
+    "order_laws": Table(
+        "orders/bayes/report.json",
+        [
+            *(
+                Column(f"{arm}, {order}", ("metrics", f"total variation of samples, {arm}, {order}"), estimate)
+                for arm, order in (
+                    ("plain", "own order"),
+                    ("learned", "own order"),
+                    ("learned", "random order"),
+                    ("cold", "own order"),
+                    ("fixed", "own order"),
+                )
+            ),
+            COMMIT,
+        ],
+    ),
     "order_steps": Table(
         "orders/bayes/report.json",
         [
