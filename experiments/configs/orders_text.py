@@ -2,8 +2,8 @@
 
     python -m experiments.orders --config=experiments/configs/orders_text.py --workdir=runs/orders-text
 
-6 minutes on 2 CPU cores; `:quick` takes a minute. Test bound of windows of 8 characters over five seeds: `plain` 18.550
-nats, `learned` 18.504, a paired difference of -0.047 with a standard error of 0.027 over seeds and 0.020 over rows:
+6 minutes on 2 CPU cores; `:quick` takes a minute. Test bound of windows of 8 characters over five seeds: `plain` 18.585
+nats, `learned` 18.549, a paired difference of -0.037 with a standard error of 0.027 over seeds and 0.020 over rows:
 little if anything, for windows start anywhere, and no position is a better first one.
 """
 
