@@ -50,6 +50,11 @@ def kept(results: Sequence[Result]) -> dict[str, list[Result]]:
     return {arm: [best[name] for name in sorted(best) if name[0] == arm] for arm in arms}
 
 
+def several_starts(results: Sequence[Result]) -> list[Result]:
+    """The runs that learn an order, where each seed has several of them; else none."""
+    return [r for r in results if r["arm"] in LEARN] if any(r["start"] for r in results) else []
+
+
 def report(config, rows: Rows, results: Sequence[Result], command: str) -> Report:
     """Every number of the comparison. The headline is the learned order, where there is one, against plain."""
     arms = kept(results)
@@ -57,11 +62,11 @@ def report(config, rows: Rows, results: Sequence[Result], command: str) -> Repor
     bounds = {arm: over_seeds([r["own"][0] for r in runs], unit) for arm, runs in arms.items()}
     first = sorted(arms, key=lambda arm: (arm == "plain", arm != "learned"))
     metrics = {f"{arm}, own order": bounds[arm] for arm in first if arm != "plain" or len(arms) == 1}
-    if any(r["start"] for r in results):  # the best of several starts has had more tries than a run of plain
-        for arm in first:
-            alone = [r["own"][0] for r in results if r["arm"] == arm and r["start"] == 0]
-            if arm in LEARN:
-                metrics[f"{arm}, own order, first start alone"] = over_seeds(alone, unit)
+    # The best of several starts has had more tries than a run of plain: these have had one.
+    starts = several_starts(results)
+    alone = {arm: [r["own"][0] for r in starts if r["arm"] == arm and not r["start"]] for arm in first}
+    for arm in filter(alone.get, first):
+        metrics[f"{arm}, own order, first start alone"] = over_seeds(alone[arm], unit)
     for arm in first:
         if arm != "plain":
             equal = [r["uniform"][0] for r in arms[arm]]
@@ -71,9 +76,8 @@ def report(config, rows: Rows, results: Sequence[Result], command: str) -> Repor
         if plain and arm != "plain":
             differences = [a["own"][0] - b["own"][0] for a, b in zip(arms[arm], plain, strict=True)]
             metrics[f"{arm} - plain"] = over_seeds(differences, "nats/row", "mean paired difference")
-            alone = [r for r in results if r["arm"] == arm and r["start"] == 0]
-            if len(alone) < sum(r["arm"] == arm for r in results):  # one try each, as `plain` has
-                differences = [a["own"][0] - b["own"][0] for a, b in zip(alone, plain, strict=True)]
+            if alone[arm]:
+                differences = [a - b["own"][0] for a, b in zip(alone[arm], plain, strict=True)]
                 metrics[f"{arm} - plain, first start alone"] = over_seeds(differences, "nats/row", "paired difference")
             if not rows.law:
                 metrics[f"{arm} - plain, error over rows"] = over_rows(arms[arm], plain)
@@ -143,8 +147,9 @@ def _facts(rows: Rows, arms: dict[str, list[Result]], results: Sequence[Result])
             }
     if rows.law and "learned" in arms:
         facts["bounds of few steps"] = order_steps.table([r["few steps"] for r in arms["learned"]], over_seeds)
-    starts = [r for r in results if r["arm"] in LEARN] if any(r["start"] for r in results) else []
-    facts["validation bound of every start"] = {f"{r['arm']}-{r['seed']}-{r['start']}": r["validation"] for r in starts}
+    facts["validation bound of every start"] = {
+        f"{r['arm']}-{r['seed']}-{r['start']}": r["validation"] for r in several_starts(results)
+    }
     facts["seconds of a run"] = float(np.mean([r["training seconds"] for r in results]))
     facts["data"] = rows.meta
     return facts

@@ -56,15 +56,7 @@ def order_bound(losses: Losses, log_weights: Float[Array, "L"]) -> Float[Array, 
 
     ValueError for L > 16 and for weights of zero or infinity.
     """
-    check_log_weights(log_weights)
-    levels = _levels(losses.shape[1])
-    losses = jnp.asarray(losses)
-    value = jnp.zeros(losses.shape[0], losses.dtype)
-    for sets, members in levels[1:]:
-        p = jax.nn.softmax(log_weights[members], axis=1)
-        smaller = sets[:, None] - (1 << (losses.shape[1] - 1 - members))
-        value = value.at[sets].set((p * (losses[sets[:, None], members] + value[smaller])).sum(1))
-    return value[-1]
+    return _over_hidden_sets(losses, log_weights, lambda v, ce, rest: (jax.nn.softmax(v, 1) * (ce + rest)).sum(1))
 
 
 def order_log_likelihood(losses: Losses, log_weights: Float[Array, "L"]) -> Float[Array, ""]:
@@ -75,15 +67,19 @@ def order_log_likelihood(losses: Losses, log_weights: Float[Array, "L"]) -> Floa
     The exact likelihood of which -`order_bound` is a lower bound, by Jensen. In logarithms; O(2^L L) for L <= 16.
     ValueError as `order_bound`.
     """
+    paths = lambda v, ce, rest: jax.nn.logsumexp(jax.nn.log_softmax(v, 1) - ce + rest, 1)
+    return _over_hidden_sets(losses, log_weights, paths)
+
+
+def _over_hidden_sets(losses: Losses, log_weights: Float[Array, "L"], combine: Callable) -> Float[Array, ""]:
+    """V(all), where V(H) = combine(log w_l, CE_l(H), V(H - l) for l in H) and V(empty) = 0, level by level."""
     check_log_weights(log_weights)
     levels = _levels(losses.shape[1])
     losses = jnp.asarray(losses)
     value = jnp.zeros(losses.shape[0], losses.dtype)
     for sets, members in levels[1:]:
-        log_p = jax.nn.log_softmax(log_weights[members], axis=1)
         smaller = sets[:, None] - (1 << (losses.shape[1] - 1 - members))
-        paths = log_p - losses[sets[:, None], members] + value[smaller]
-        value = value.at[sets].set(jax.nn.logsumexp(paths, axis=1))
+        value = value.at[sets].set(combine(log_weights[members], losses[sets[:, None], members], value[smaller]))
     return value[-1]
 
 
