@@ -148,6 +148,23 @@ TABLES = {
             *(DEVICE, MACHINE, CORES, COMMIT),
         ],
     ),
+    "train_step_gpu": Table(
+        "benchmarks/gpu/train_step*.json",
+        [
+            Column("parameters", ("parameters",), count),
+            Column("V", ("config", "vocab")),
+            Column("L", ("config", "length")),
+            Column("rows", ("config", "batch")),
+            Column("attention", ("config", "attention")),
+            Column("a step", ("step_seconds", "median"), milliseconds),
+            Column("tokens/s", ("tokens_per_second",), count),
+            Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
+            Column("fraction", ("fraction_of_matmul",), ratio),
+            Column("its quartiles", ("fraction_quartiles",), lambda pair: " to ".join(map(ratio, pair))),
+            Column("temporaries", ("memory_bytes", "temporaries"), mebibytes),
+            *(DEVICE, COMMIT),
+        ],
+    ),
     "sample_step": Table(
         "benchmarks/sample_step*.json",
         [

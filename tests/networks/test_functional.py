@@ -6,6 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import PartitionSpec as P
 from small_networks import SMALL, VARIANTS, L, V, assert_close, compiled, logits_of, parameters, tokens_of
 
@@ -28,6 +29,7 @@ def test_a_bound_network_passes_through_jit():
     np.testing.assert_allclose(jax.jit(lambda d, x: d(x))(denoiser, tokens), logits_of(SMALL, tokens), atol=1e-5)
 
 
+@pytest.mark.skipif(jax.device_count() < 8, reason="a mesh of 8 devices is needed")
 def test_shard_map_and_a_mesh_compute_the_same():
     mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     model, params, tokens = transformer(SMALL), parameters(SMALL), tokens_of(SMALL, rows=4)
@@ -46,6 +48,7 @@ def test_shard_map_and_a_mesh_compute_the_same():
     np.testing.assert_allclose(compiled(SMALL)(placed, rows), expected, atol=1e-5)
 
 
+@pytest.mark.skipif(jax.device_count() < 8, reason="a mesh of 8 devices is needed")
 def test_constrained_activations_stay_where_their_rows_are():
     """Over an axis that shards rows and parameters, parameters travel, a matrix at a time, and activations never do."""
     mesh = jax.make_mesh((4,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
