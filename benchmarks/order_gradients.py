@@ -70,7 +70,10 @@ def time_pairs(law: TimeSpace, log_weights) -> tuple:
     p = np.where(masks, t[:, None, None] ** w, 1 - t[:, None, None] ** w).prod(2)
     pairs = np.array(list(itertools.product(range(len(masks)), repeat=SAMPLES)))
     probability = (dt[:, None] * p[:, pairs].prod(2) / (1 - law.t_min)).ravel()
-    return (jnp.asarray(np.repeat(t, len(pairs))), jnp.asarray(np.tile(masks[pairs], (len(t), 1, 1)))), probability
+    return (
+        jnp.asarray(np.repeat(t, len(pairs))),
+        jnp.asarray(np.tile(masks[pairs], (len(t), 1, 1))[:, :, None]),
+    ), probability
 
 
 def spread(law: OrderSpace | TimeSpace, log_weights, baseline: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
-"""The arms of a comparison of decoding orders: their data, networks and steps, and the training of one run."""
+"""The arms of a comparison of decoding orders: their networks and steps, and the training of one run."""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,91 +14,8 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from experiments import build
+from experiments.order_rows import Rows, least
 from mdmjax import analysis, data, networks, objectives, process, training
-
-HELD_OUT = 0.1  # share of a table's rows for validation, and again for the test
-
-
-class Rows(NamedTuple):
-    """Rows of L tokens to learn from and to be scored."""
-
-    source: Any  # of training rows
-    validation: np.ndarray  # [N, L]; empty where the law is known
-    test: np.ndarray
-    vocab: int
-    names: Sequence[str]  # of the positions
-    allowed: np.ndarray | None = None  # [L, V], of a table: the values that a column has
-    numeric: Sequence[bool] = ()  # which of its columns are
-    law: analysis.Star | None = None  # where it is known, every bound is exact
-    meta: dict = {}
-
-    @property
-    def length(self) -> int:
-        """L."""
-        return len(self.names)
-
-
-def bayes(c: ConfigDict, seed: int) -> Rows:
-    """Rows of a Bayes network of one cause, its law known."""
-    star = analysis.Star()
-    names = ("root", *(f"child {i + 1}" for i in range(star.children)))
-    rows, nothing = star.sample(_least(c.rows, "data.rows"), seed), np.zeros((0, star.length), np.int32)
-    meta = {"name": "bayes", "sha256": f"rows of seed {seed}", "rows": c.rows, "entropy": star.entropy()}
-    return Rows(data.RowSource(rows), nothing, nothing, star.vocab, names, law=star, meta=meta)
-
-
-def synthetic(c: ConfigDict, seed: int) -> Rows:
-    """A made-up table: the columns of a Bayes network of one cause, each with ids of its own."""
-    star = analysis.Star(vocab=4, children=5, keep=0.7)
-    count = _least(c.rows, "data.rows")
-    rows = star.sample(count + 2000, seed) + star.vocab * np.arange(star.length)
-    allowed = np.arange(star.vocab * star.length) // star.vocab == np.arange(star.length)[:, None]
-    names = ("root", *(f"child {i + 1}" for i in range(star.children)))
-    meta = {"name": "synthetic table", "sha256": f"rows of seed {seed}", "rows": count, "entropy": star.entropy()}
-    train, validation, test = np.split(rows, [count, count + 1000])
-    return Rows(
-        data.RowSource(train), validation, test, allowed.shape[1], names, allowed, (False,) * star.length, meta=meta
-    )
-
-
-def table(c: ConfigDict, seed: int) -> Rows:
-    """A CSV file, cut 80/10/10 after a permutation, or two: training rows, a tenth for validation, and test rows."""
-    if not c.path:
-        raise ValueError("data.path='': give the CSV file of the table with --config.data.path=FILE")
-    path = {"train": c.path, "test": c.test} if c.test else c.path
-    splits = {"train": 1 - 2 * HELD_OUT, "validation": HELD_OUT, "test": HELD_OUT}
-    held_out = HELD_OUT if c.test else 0.0
-    corpus = data.table(path, splits, bins=_least(c.bins, "data.bins", 2), shuffle_rows=seed, held_out=held_out)
-    parts, columns = corpus.splits, corpus.vocabulary
-    owner = np.repeat(np.arange(len(columns.names)), [len(labels) for labels in columns.labels])
-    allowed = owner == np.arange(len(columns.names))[:, None]
-    tokens = {name: np.asarray(rows, np.int32) for name, rows in parts.items()}
-    return Rows(
-        data.RowSource(tokens["train"]), tokens["validation"], tokens["test"], columns.size, columns.names, allowed,
-        [edges is not None for edges in columns.edges],
-        meta={name: value for name, value in corpus.meta.items() if name != "columns"},
-    )  # fmt: skip
-
-
-def python_docs(c: ConfigDict, seed: int) -> Rows:
-    """Windows of the Python language reference, in characters."""
-    corpus = data.python_docs(cache_dir=c.cache_dir or None)
-    held_out = []
-    for split in ("validation", "test"):
-        tokens, scored = data.evaluation_windows(corpus.splits[split], c.length)
-        held_out.append(tokens[scored.all(1)])
-    names = [str(i) for i in range(c.length)]
-    source = data.WindowSource(corpus.splits["train"], c.length)
-    return Rows(source, *held_out, corpus.vocabulary.size, names, meta=corpus.meta)
-
-
-SOURCES = dict(bayes=bayes, synthetic=synthetic, table=table, python_docs=python_docs)
-
-
-def _least(value: int, field: str, least: int = 1) -> int:
-    if value < least:
-        raise ValueError(f"{field}={value}: must be at least {least}")
-    return value
 
 
 class Arm(NamedTuple):
@@ -127,7 +44,7 @@ class Bench:
     def __post_init__(self):
         c = self.config
         for name in ("seeds", "order.samples", "order.starts", *(f"train.{n}" for n in _COUNTS)):
-            _least(functools.reduce(getattr, name.split("."), c), name)
+            least(functools.reduce(getattr, name.split("."), c), name)
         if c.order.kick < 0 or c.order.least < 0:
             raise ValueError(f"order.kick={c.order.kick}, order.least={c.order.least}: both must be >= 0")
         if not c.arms or len(set(c.arms)) != len(c.arms):
@@ -202,10 +119,11 @@ class Bench:
     def objective(self) -> objectives.LearnedOrder:
         c = self.config.order
         laws = dict(
-            order=lambda: objectives.OrderSpace(c.every_step), time=lambda: objectives.TimeSpace(c.t_min, c.least)
+            order=lambda: objectives.OrderSpace(c.every_step),
+            time=lambda: objectives.TimeSpace(c.t_min, c.least, c.power, c.reconstruct),
         )
-        if not 0 < c.t_min < 1:
-            raise ValueError(f"order.t_min={c.t_min}: must be in (0, 1)")
+        if not 0 < c.t_min < 1 or not c.power > 0:
+            raise ValueError(f"order.t_min={c.t_min}, order.power={c.power}: must be in (0, 1), and > 0")
         law = build.choose(c.estimator, "order.estimator", laws)()
         control = None
         if c.entropy:

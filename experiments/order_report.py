@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from experiments import cli, order_steps
-from experiments.order_arms import LEARN, Rows
+from experiments.order_arms import LEARN
+from experiments.order_rows import SAMPLE_SCORES, Rows
 from mdmjax import networks, process
 from mdmjax.base import Estimate
 from mdmjax.evaluation.blocks import ratio
@@ -87,14 +88,14 @@ def report(config, rows: Rows, results: Sequence[Result], command: str) -> Repor
                 runs = zip(plain, arms[arm], arms["fixed"], strict=True)
                 share = [(p["own"][0] - r["own"][0]) / (p["own"][0] - f["own"][0]) for p, r, f in runs]
                 metrics[f"{arm}, share of the way from plain to fixed"] = over_seeds(share, "", "mean")
-    for score in ("shape", "trend"):
+    for score, of in SAMPLE_SCORES.items():
         for arm, runs in arms.items():
             if f"{score}, own" in runs[0]:
-                metrics[f"{score}, {arm}"] = over_seeds([r[f"{score}, own"] for r in runs], "")
+                metrics[f"{score}, {arm}"] = over_seeds([r[f"{score}, own"] for r in runs], of)
                 if arm != "plain":
                     gain = [r[f"{score}, own"] - r[f"{score}, random"] for r in runs]
                     what = "mean paired difference"
-                    metrics[f"{score}, {arm}: own order - random order"] = over_seeds(gain, "", what)
+                    metrics[f"{score}, {arm}: own order - random order"] = over_seeds(gain, of, what)
     if rows.law:
         for arm, runs in arms.items():
             own, equal = (over_seeds([r["apart"][i] for r in runs], "") for i in (0, 1))

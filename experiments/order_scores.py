@@ -28,7 +28,6 @@ class Scores:
         self.bench, self.config = bench, bench.config
         rows, c = bench.rows, bench.config.evaluate
         self.exact = rows.law is not None
-        self.numeric = list(rows.numeric)
         if self.exact:
             self.floor = rows.law.entropy()
             every, p = rows.law.rows(), rows.law.probabilities()
@@ -43,7 +42,7 @@ class Scores:
         whole = lambda tokens: (tokens, np.ones(tokens.shape, bool))
         self._monitored = build.spaced(whole(rows.validation), c.rows)
         self._held_out = {"validation": whole(rows.validation), "test": build.spaced(whole(rows.test), c.test_rows)}
-        if self.numeric and self.config.sample.rows < 1:
+        if rows.judge and self.config.sample.rows < 1:
             raise ValueError(f"sample.rows={self.config.sample.rows}: must be at least 1")
 
     # ---- while it trains
@@ -66,7 +65,7 @@ class Scores:
             "scale": self._scale(params, seed),
             **(self._exact_bounds(params) if self.exact else self._bounds(params, seed)),
         }
-        if self.numeric:
+        if self.bench.rows.judge:
             result |= self._samples(params, seed)
         return result
 
@@ -107,14 +106,13 @@ class Scores:
         }
 
     def _samples(self, params, seed):
-        """Shape and Trend of rows drawn in the run's own order and in a random order, by the same keys."""
+        """How good rows are that are drawn in the run's own order and in a random order, by the same keys."""
         rows, result = self.bench.rows, {}
         key = jax.random.fold_in(build.key(self.config.seed, training.SAMPLING), seed)
         for name, weights in (("own", self.bench.log_weights(params)), ("random", np.zeros(rows.length))):
             canvas = np.full((self.config.sample.rows, rows.length), rows.vocab, np.int32)
             drawn = np.asarray(self._draw(params, canvas, jnp.asarray(weights, jnp.float32), key))
-            result[f"shape, {name}"] = evaluation.shape(rows.test, drawn, self.numeric)
-            result[f"trend, {name}"] = evaluation.trend(rows.test, drawn, self.numeric)
+            result |= {f"{score}, {name}": value for score, value in rows.judge(drawn).items()}
         return result
 
     # ---- parts

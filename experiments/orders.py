@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from experiments import build, cli, order_report, runs
-from experiments.order_arms import SOURCES, Bench, Rows
+from experiments.order_arms import Bench
+from experiments.order_rows import SOURCES, Rows
 from experiments.order_scores import Scores
 from experiments.train import exit_when_told
 from mdmjax import training

@@ -180,6 +180,7 @@ def orders() -> ConfigDict:
                 path="",  # of the CSV file of a table
                 test="",  # of a second one that has the test rows; empty: the last tenth of the first
                 bins=32,  # of a numeric column, at most
+                categories=64,  # a numeric column of at most so many values has no bins
                 rows=10_000,  # training rows, of bayes and synthetic
                 length=8,  # L, of python_docs
                 cache_dir="",  # of tokenised text
@@ -195,6 +196,8 @@ def orders() -> ConfigDict:
                 every_step=False,  # of order: all L steps of each, L denoiser rows a draw
                 t_min=1e-3,  # of time
                 least=2.0,  # of time: weights are raised together until the smallest is this, which changes no order
+                power=1.0,  # of time: t = u^power, which is to multiply all weights by it
+                reconstruct=False,  # of time: another denoiser call scores what is left out below t_min
                 samples=2,  # K, draws of a row
                 baseline=True,  # leave-one-out
                 warmup=1000,  # steps before the order of `learned` begins to learn
@@ -228,7 +231,7 @@ def orders() -> ConfigDict:
                 draws=4,  # hidden sets, of systematic sizes
                 groups=2,
             ),
-            sample=dict(rows=1000),  # for Shape and Trend, of tables
+            sample=dict(rows=1000),  # judged by Shape and Trend (tables), or under an n-gram (text)
         )
     )
 

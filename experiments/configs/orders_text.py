@@ -17,4 +17,5 @@ def get_config(name: str = ""):
     config.order.update(warmup=400, rate=0.02)
     config.train.update(steps=1200, batch=64, evaluate_every=200, checkpoint_every=600)
     config.evaluate.test_rows = 2000
+    config.sample.rows = 2000
     return variant(config, name, **QUICK_ORDERS | dict(data__source="python_docs"))

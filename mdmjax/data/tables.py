@@ -19,6 +19,7 @@ def table(
     splits: Mapping[str, float] = SPLITS,
     *,
     bins: int = 32,
+    categories: int = 64,
     shuffle_rows: int | None = None,
     held_out: float = 0.0,
     vocabulary: Columns | None = None,
@@ -26,10 +27,10 @@ def table(
     """A CSV file with a header. Each column is a discrete token with ids of its own, so V is the sum of cardinalities.
 
     A column whose filled cells are all numbers is numeric: one token for each value where the training rows have at
-    most `bins` distinct values (another value counts as the nearest), else at most `bins` quantile bins, where a value
-    that fills a quantile has a bin to itself. The bins come from the training rows only, and empty cells are a token of
-    their own. Any other column is categorical, with the values of all rows, sorted. `meta["columns"]` lists name, kind,
-    cardinality, first id and inner bin edges.
+    most `categories` distinct values (another value counts as the nearest), else at most `bins` quantile bins, where a
+    value that fills a quantile has a bin to itself. The bins come from the training rows only, and empty cells are a
+    token of their own. Any other column is categorical, with the values of all rows, sorted. `meta["columns"]` lists
+    name, kind, cardinality, first id and inner bin edges.
 
     path: a file, whose consecutive rows are split by `splits` (after a permutation by the seed `shuffle_rows`, if
     given: for files that are sorted), or a mapping from split names, "train" among them, to files with one header.
@@ -76,7 +77,7 @@ def table(
             rows = [rows[i] for i in np.random.default_rng(shuffle_rows).permutation(len(rows))]
     columns = [[row[c] for row in rows] for c in range(len(names))]
     if vocabulary is None:
-        vocabulary = _vocabulary(names, columns, cuts, bins)
+        vocabulary = _vocabulary(names, columns, cuts, bins, categories)
     ids = np.stack([vocabulary.encode_column(c, cells) for c, cells in enumerate(columns)], axis=1)
     meta = {
         "name": hashed[0].path.stem,
@@ -137,7 +138,9 @@ def _read(file: files.Hashed) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _vocabulary(names: list[str], columns: list[list[str]], cuts: dict[str, tuple[int, int]], bins: int) -> Columns:
+def _vocabulary(
+    names: list[str], columns: list[list[str]], cuts: dict[str, tuple[int, int]], bins: int, categories: int
+) -> Columns:
     """The vocabulary of all rows, with bins from those of the split "train"."""
     if "train" not in cuts:
         raise ValueError(
@@ -148,11 +151,13 @@ def _vocabulary(names: list[str], columns: list[list[str]], cuts: dict[str, tupl
         raise ValueError(
             f"a table of {len(columns[0])} rows leaves none for training: more rows or a larger split are needed"
         )
-    made = [_column(cells, slice(start, stop), bins) for cells in columns]
+    made = [_column(cells, slice(start, stop), bins, categories) for cells in columns]
     return Columns(tuple(names), tuple(labels for labels, _ in made), tuple(edges for _, edges in made))
 
 
-def _column(cells: list[str], train: slice, bins: int) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+def _column(
+    cells: list[str], train: slice, bins: int, categories: int
+) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
     """Labels, and for a numeric column the inner edges of its bins: bin i is edges[i-1] <= x < edges[i]."""
     filled = [cell for cell in cells if cell]
     if not filled or None in map(number, filled):
@@ -160,7 +165,7 @@ def _column(cells: list[str], train: slice, bins: int) -> tuple[tuple[str, ...],
     numbers = np.array([float(cell) if cell else np.nan for cell in cells])
     missing = ("",) if np.isnan(numbers).any() else ()
     values, counts = np.unique(numbers[train][~np.isnan(numbers[train])], return_counts=True)
-    if len(values) <= bins:
+    if len(values) <= categories:
         edges = (values[1:] + values[:-1]) / 2
     else:
         ranks = np.arange(1, bins) * counts.sum() / bins

@@ -236,20 +236,40 @@ class Columns:
         return out.getvalue()
 
     def draw_column(
-        self, column: int, ids: Int32[np.ndarray, "N"], generator: np.random.Generator
+        self,
+        column: int,
+        ids: Int32[np.ndarray, "N"],
+        generator: np.random.Generator,
+        values: Float64[np.ndarray, "M"] | None = None,
     ) -> Float64[np.ndarray, "N"]:
         """Numbers in place of the bins of a numeric column: uniform in the range of the bin's training values.
 
-        nan where the cell is empty. ValueError for a categorical column, and for an id that is not the column's.
+        With `values`, the column's numbers in the training rows, one of those in the bin in place of that: the law
+        inside a bin is then the data's. nan where the cell is empty. ValueError for a categorical column, for an id
+        that is not the column's, and for `values` of which a bin asked for has none.
         """
         labels, local = self.labels[column], np.asarray(ids) - self.offsets[column]
         if self.edges[column] is None:
             raise ValueError(f"column {self.names[column]!r} is categorical: its values are not numbers to draw")
         if local.size and not (0 <= local.min() and local.max() < len(labels)):
             raise ValueError(f"column {self.names[column]!r} has the ids {self.offsets[column]}..+{len(labels) - 1}")
+        if values is not None:
+            return self._draw_values(column, local, generator, np.sort(values[~np.isnan(values)]))
         ends = [label.partition("..")[::2] if label else ("nan", "nan") for label in labels]
         low, high = np.array([(float(a), float(b or a)) for a, b in ends]).T
         return low[local] + (high - low)[local] * generator.random(len(local))
+
+    def _draw_values(self, column: int, local: np.ndarray, generator: np.random.Generator, values: np.ndarray):
+        """One of the sorted `values` that lie in the bin."""
+        ends = np.concatenate([[0], np.searchsorted(values, self.edges[column]), [len(values)]])
+        empty = np.array([not label for label in self.labels[column]])[local]
+        chosen = np.where(empty, 0, local)
+        count = np.diff(ends)[chosen]
+        if (count[~empty] == 0).any():
+            bins = sorted({self.labels[column][i] for i in chosen[~empty & (count == 0)]})
+            raise ValueError(f"column {self.names[column]!r}: none of the {len(values)} values lies in {bins}")
+        place = ends[chosen] + (generator.random(len(local)) * count).astype(int)
+        return np.where(empty, np.nan, values[np.minimum(place, len(values) - 1)])
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "columns", **dataclasses.asdict(self)}

@@ -5,11 +5,19 @@ from mdmjax.objectives.learned_orders import OrderDraws, OrderSpace, TimeSpace, 
 from mdmjax.objectives.learned_training import LearnedOrder, Ordered
 from mdmjax.objectives.readout import Packed, dense, independent_share, systematic_share
 from mdmjax.objectives.training import Autoregressive, MaskedDiffusion
-from mdmjax.objectives.value_rates import tilted, value_rate_bound, value_rate_loss
+from mdmjax.objectives.value_rates import (
+    LearnedValues,
+    ValueScheduled,
+    log_softplus,
+    tilted,
+    value_rate_bound,
+    value_rate_loss,
+)
 
 __all__ = [
     "Autoregressive",
     "LearnedOrder",
+    "LearnedValues",
     "MaskedDiffusion",
     "OrderDraws",
     "OrderSpace",
@@ -17,10 +25,12 @@ __all__ = [
     "Packed",
     "Terms",
     "TimeSpace",
+    "ValueScheduled",
     "autoregressive",
     "dense",
     "independent_share",
     "learned_order_bound",
+    "log_softplus",
     "negative_elbo",
     "surrogate",
     "systematic_share",

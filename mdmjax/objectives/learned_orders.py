@@ -8,6 +8,7 @@ the estimate as its value and both parts in its gradient. Denoisers are time-fre
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -81,48 +82,63 @@ class OrderSpace:
 class TimeSpace:
     """Hides each position by itself at a random time: the estimator of arXiv 2511.19152 (and of GenMD4, for K = 2).
 
-    t is uniform on [t_min, 1], spread over the batch and shared by the K draws of an example; l is hidden with
-    probability t^w_l and scored with the factor (1 - t_min) w_l / t. What lies below t_min is left out, a bias of about
-    t_min^w_l for each token: so the weights are first multiplied until the smallest is at least `least`, which changes
-    no order. `least` = 0 leaves them. ValueError for a t_min outside (0, 1).
+    u is uniform on [t_min, 1], spread over the batch and shared by the K draws of an example, and t = u^power: l is
+    hidden with probability u^(power w_l) and scored with the factor (1 - t_min) power w_l / u. So times drawn as
+    u^power are uniform times for the weights power w, which have the same orders. What lies below t_min is left out, a
+    bias of about t_min^(power w_l) for each token: so the weights are multiplied further until the smallest is at least
+    `least` (0 leaves them). With `reconstruct` a second denoiser call scores what is hidden at u = t_min, as if it were
+    revealed at once there: a bound whose last step is from t_min (GenMD4 has this term), with nothing left out.
+
+    ValueError for a t_min outside (0, 1) and a power that is not positive.
     """
 
     t_min: float = 1e-3
     least: float = 2.0
+    power: float = 1.0
+    reconstruct: bool = False
     spread: Callable = systematic
 
     def __post_init__(self):
         if not 0 < self.t_min < 1:
             raise ValueError(f"TimeSpace(t_min={self.t_min}): t_min must be in (0, 1)")
+        if not self.power > 0:
+            raise ValueError(f"TimeSpace(power={self.power}): power must be > 0")
 
     def calls(self, length: int) -> int:
         """Denoiser calls of one draw."""
-        return 1
+        return 2 if self.reconstruct else 1
 
     def draw(
         self, log_weights: Float[Array, "L"], key: Key[Array, ""], ids: Int[Array, "B"], samples: int, batch: int
     ) -> OrderDraws:
         """As `OrderSpace.draw`."""
-        t = self.t_min + (1 - self.t_min) * self.spread(key, ids, batch).uniform()
-        uniforms = jax.vmap(jax.vmap(lambda k: jax.random.uniform(k, log_weights.shape)))(_keys(key, ids, samples))
-        log_hidden = jnp.multiply.outer(jnp.log(t), self.weights(log_weights))
-        return self.given(log_weights, t, jnp.log(uniforms) < log_hidden[:, None])
+        u = self.t_min + (1 - self.t_min) * self.spread(key, ids, batch).uniform()
+        shape = (self.calls(len(log_weights)), *log_weights.shape)
+        uniforms = jax.vmap(jax.vmap(lambda k: jax.random.uniform(k, shape)))(_keys(key, ids, samples))
+        return self.given(log_weights, u, jnp.log(uniforms) < self._log_hidden(log_weights, u)[:, None])
 
-    def given(self, log_weights: Float[Array, "L"], t: Float[Array, "B"], masks: Bool[Array, "B K L"]) -> OrderDraws:
-        """The draws with these times and masks."""
-        weights = self.weights(log_weights)
-        log_hidden = jnp.multiply.outer(jnp.log(t), weights)
-        visible = jnp.where(log_hidden < 0, log_hidden, -1)  # t = 1 hides everything
-        log_q = jnp.where(masks, log_hidden[:, None], jnp.log(-jnp.expm1(visible))[:, None]).sum(-1)
-        factors = jnp.multiply.outer((1 - self.t_min) / t, weights)
-        return OrderDraws(masks[:, :, None], jnp.where(masks, factors[:, None], 0)[:, :, None], log_q)
+    def given(self, log_weights: Float[Array, "L"], u: Float[Array, "B"], masks: Bool[Array, "B K C L"]) -> OrderDraws:
+        """The draws with these u and masks; where `reconstruct`, masks[:, :, 1] are those at t_min."""
+        log_hidden = self._log_hidden(log_weights, u)[:, None]
+        visible = jnp.where(log_hidden < 0, log_hidden, -1)  # u = 1 hides everything
+        log_q = jnp.where(masks, log_hidden, jnp.log(-jnp.expm1(visible))).sum((2, 3))
+        factors = [jnp.multiply.outer((1 - self.t_min) / u, self.weights(log_weights))]
+        if self.reconstruct:
+            factors.append(jnp.ones_like(factors[0]))
+        return OrderDraws(masks, jnp.where(masks, jnp.stack(factors, axis=1)[:, None], 0), log_q)
 
     def weights(self, log_weights: Float[Array, "L"]) -> Float[Array, "L"]:
         """w, scaled. The scale is part of the estimator, not of what is learned: no gradient passes through it."""
+        scaled = log_weights + math.log(self.power)
         if self.least <= 0:
-            return jnp.exp(log_weights)
-        scale = jnp.maximum(0, jnp.log(self.least) - log_weights.min())
-        return jnp.exp(log_weights + jax.lax.stop_gradient(scale))
+            return jnp.exp(scaled)
+        scale = jnp.maximum(0, jnp.log(self.least) - scaled.min())
+        return jnp.exp(scaled + jax.lax.stop_gradient(scale))
+
+    def _log_hidden(self, log_weights: Float[Array, "L"], u: Float[Array, "B"]) -> Float[Array, "B C L"]:
+        """log P(l is hidden) of each call."""
+        times = jnp.stack([u, jnp.full_like(u, self.t_min)], axis=1) if self.reconstruct else u[:, None]
+        return jnp.multiply.outer(jnp.log(times), self.weights(log_weights))
 
 
 def surrogate(nats: Float[Array, "B K"], log_q: Float[Array, "B K"], baseline: bool = True) -> Float[Array, "B"]:

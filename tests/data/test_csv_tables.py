@@ -79,7 +79,7 @@ def test_bins_come_from_the_training_rows_only(tmp_path):
 
 @given(st.lists(st.integers(-5, 30), min_size=1, max_size=200), st.integers(2, 16))
 def test_a_bin_is_where_its_label_says(values, bins):
-    labels, edges = tables._column([str(v) for v in values], slice(None), bins)
+    labels, edges = tables._column([str(v) for v in values], slice(None), bins, bins)
     assert len(labels) == len(edges) + 1 <= bins
     found = np.searchsorted(edges, values, side="right")
     assert set(found) == set(range(len(labels)))  # no bin is empty
@@ -90,9 +90,16 @@ def test_a_bin_is_where_its_label_says(values, bins):
         assert labels == tuple(str(v) for v in sorted(set(values)))
 
 
+def test_few_values_are_categories(tmp_path):
+    """Up to 64 by default, whatever the number of bins; one more, and there are bins."""
+    for values, tokens in ((64, 64), (65, 8)):
+        corpus = table(write(tmp_path / "a.csv", [f"{i % values},a,1" for i in range(1000)]), bins=8)
+        assert len(corpus.vocabulary.labels[0]) == tokens
+
+
 def test_a_value_that_fills_a_quantile_is_alone():
     """As capital gains are: mostly zero."""
-    labels, edges = tables._column(["-1", *["0"] * 100, *map(str, range(1, 41))], slice(None), 16)
+    labels, edges = tables._column(["-1", *["0"] * 100, *map(str, range(1, 41))], slice(None), 16, 16)
     assert labels[:2] == ("-1", "0") and labels[2].startswith("1..") and edges[:2] == (0.0, 1.0)
 
 
@@ -135,7 +142,8 @@ def test_validation_rows_held_out_of_a_training_file_make_no_bins(tmp_path):
 
 def test_numbers_are_drawn_back_from_bins(tmp_path):
     values = [-1.5, -0.25, 0, 0, 0, 0, 0, 3, 4.5, 1e-7]
-    t = table(write(tmp_path / "a.csv", [f"{x},a,{n}" for x in values for n in ("", 1, 2)] * 4), {"train": 1.0}, bins=4)
+    path = write(tmp_path / "a.csv", [f"{x},a,{n}" for x in values for n in ("", 1, 2)] * 4)
+    t = table(path, {"train": 1.0}, bins=4, categories=4)
     ids = np.repeat(t.splits["train"][:, 0].astype(np.int32), 20)
     drawn = t.vocabulary.draw_column(0, ids, np.random.default_rng(0))
     np.testing.assert_array_equal(t.vocabulary.encode_column(0, [repr(float(x)) for x in drawn]), ids)
@@ -143,6 +151,12 @@ def test_numbers_are_drawn_back_from_bins(tmp_path):
     assert (drawn[ids == zero] == 0).all() and len(np.unique(drawn[ids != zero])) == (ids != zero).sum()
     empty = t.vocabulary.encode_column(2, [""])
     assert np.isnan(t.vocabulary.draw_column(2, empty, np.random.default_rng(0))).all()
+    of_bin = t.vocabulary.draw_column(0, ids, np.random.default_rng(0), np.array([*values, np.nan]))
+    np.testing.assert_array_equal(t.vocabulary.encode_column(0, [repr(float(x)) for x in of_bin]), ids)
+    assert set(of_bin) == set(values)
+    assert np.isnan(t.vocabulary.draw_column(2, empty, np.random.default_rng(0), np.array([1.0, 2]))).all()
+    with pytest.raises(ValueError, match=r"column 'x': none of the 5 values lies in \['"):
+        t.vocabulary.draw_column(0, ids, np.random.default_rng(0), np.zeros(5))
     with pytest.raises(ValueError, match="'kind' is categorical"):
         t.vocabulary.draw_column(1, ids, np.random.default_rng(0))
     with pytest.raises(ValueError, match="'x' has the ids 0"):

@@ -6,7 +6,7 @@ import math
 import programs
 import pytest
 
-from experiments import cli, order_arms, orders
+from experiments import cli, order_arms, order_rows, orders
 from experiments.order_report import kept, over_rows, over_seeds
 
 SMALL = dict(
@@ -137,6 +137,21 @@ def test_a_table_with_starts_and_tied_weights(run, tmp_path):
     assert report["facts"]["parameters"]["order"] == 3
 
 
+def test_samples_of_a_text_are_judged_by_an_ngram(run, tmp_path):
+    """In the learned order and in random ones; after six steps they are noise, which it finds unlikely."""
+    changes = TABLE | dict(seeds=2, sample__rows=40, data__length=4)
+    code, _, errors = run("text", tmp_path, **changes)
+    assert code == 0, errors
+    metrics, name = read(tmp_path)["metrics"], "n-gram bits"
+    assert metrics[f"{name}, learned"]["unit"] == "bits/token" and 2 < metrics[f"{name}, learned"]["mean"] < 20
+    both = [read(tmp_path / "runs" / f"learned-{seed}", "result") for seed in (0, 1)]
+    difference = sum(r[f"{name}, own"] - r[f"{name}, random"] for r in both) / 2
+    found = metrics[f"{name}, learned: own order - random order"]
+    assert found["mean"] == pytest.approx(difference) and difference != 0
+    plain = read(tmp_path / "runs" / "plain-0", "result")
+    assert plain[f"{name}, own"] == plain[f"{name}, random"]  # the same law and keys
+
+
 def test_the_error_over_rows_is_of_their_mean_difference():
     runs = lambda *rows: [dict(rows=list(r)) for r in rows]
     difference = over_rows(runs((1, 2, 6), (3, 4, 8)), runs((0, 0, 0), (0, 4, 2)))  # by row 2, 1, 6
@@ -166,6 +181,8 @@ def test_of_several_starts_the_best_on_validation_is_kept():
         (dict(order__warmup=7), ["order.warmup=7", "0..6"]),
         (dict(order__kick=-1.0), ["order.kick=-1.0", ">= 0"]),
         (dict(order__estimator="time", arms="('plain',)", order__t_min=1.0), ["order.t_min=1.0", "(0, 1)"]),
+        (dict(order__power=0.0), ["order.power=0.0", "> 0"]),
+        (dict(data__categories=0, data__source="table", data__path="setup.cfg"), ["data.categories=0", "at least 1"]),
         (dict(order__rate=0.0), ["learning_rate=0.0", "order", "> 0"]),
         (dict(order__groups="(0,2,2,2,2,2)", arms="('plain',)"), ["order.groups", "6 numbers"]),
         (dict(data__source="magic"), ["data.source='magic'", "bayes, synthetic, table, python_docs"]),
@@ -188,7 +205,7 @@ def test_a_config_that_will_not_do(run, tmp_path, changes, words):
 def test_real_tables(real_data, name, test, positions):
     c = cli.load_config(str(programs.ROOT / "experiments/configs/orders_adult.py")).data
     c.path, c.test = str(real_data(name)), str(real_data(test)) if test else ""
-    rows = order_arms.table(c, 0)
+    rows = order_rows.table(c, 0)
     train = rows.source.rows
     assert rows.length == positions and rows.allowed.sum(0).max() == 1
     for part in (train, rows.validation, rows.test):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.order_gradients import losses, order_pairs, time_pairs
-from mdmjax.analysis import masked_losses, order_bound, random_table, table_denoiser
+from mdmjax.analysis import all_masks, masked_losses, order_bound, random_table, table_denoiser
 from mdmjax.objectives import OrderSpace, TimeSpace, learned_order_bound, surrogate
 from mdmjax.process import ExactCount, iid
 
@@ -90,7 +90,8 @@ def test_what_the_objective_says_is_the_mean_over_its_draws():
     truth, slope = exactly(masked_losses(table, x, 4), log_w())
     n, samples = 6000, 3
     tokens, ids = jnp.broadcast_to(x, (n, 3)), jnp.arange(n)
-    for law in (OrderSpace(spread=iid), OrderSpace(True, spread=iid), TimeSpace(spread=iid)):
+    laws = OrderSpace(spread=iid), OrderSpace(True, spread=iid), TimeSpace(spread=iid)
+    for law in (*laws, TimeSpace(reconstruct=True, spread=iid)):
 
         def one(log_w, i, law=law):
             draws = law.draw(log_w, jax.random.key(1), ids[i][None], samples, n)
@@ -142,6 +143,63 @@ def test_what_leaving_out_small_times_costs(w, t_min, bound, gradient, total):
         assert value == pytest.approx(bound, abs=near)
         assert np.asarray(slope) == pytest.approx(gradient, abs=2 * near)
         assert slope.sum() == pytest.approx(total, abs=max(1e-5, 4 * near))
+
+
+def test_times_drawn_as_powers_are_uniform_times_for_larger_weights():
+    """t = u^3 by its density, from u = t_min on, is what `power` = 3 draws and weighs: masks, factors, scores."""
+    law, v = TimeSpace(t_min=0.1, least=0, power=3), log_w()
+    u, masks = jnp.array([0.1, 0.4, 1.0]), jnp.asarray(np.random.default_rng(0).random((3, 2, 1, 3)) < 0.5)
+    masks = masks.at[2].set(True)
+    draws = law.given(v, u, masks)
+    t = np.asarray(u) ** 3
+    density = 1 / (3 * np.asarray(u) ** 2) / (1 - 0.1)  # of t
+    np.testing.assert_allclose(
+        draws.weights, np.where(masks, (W / (t * density)[:, None])[:, None, None], 0), rtol=1e-12
+    )
+    hidden = np.exp(np.log(t)[:, None] * W)[:, None, None]
+    np.testing.assert_allclose(draws.log_q, np.log(np.where(masks, hidden, 1 - hidden)).sum((2, 3)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("w", [(0.5, 1, 2), (3, 0.4, 1)])
+def test_what_is_left_out_is_reconstructed(w):
+    """Value and gradient: the bound above t_min, and the losses of what is hidden at t_min; by all pairs of draws."""
+    v, t_min = jnp.log(jnp.asarray(w, float)), 1e-2
+    law = TimeSpace(t_min=t_min, least=0, reconstruct=True)
+    part = TimeSpace(t_min=t_min, least=0)
+    masks = np.asarray(all_masks(3))
+
+    def at_t_min(v):
+        hidden = jnp.exp(math.log(t_min) * jnp.exp(v))
+        return (jnp.where(masks, hidden, 1 - hidden).prod(1) * (masks * jnp.asarray(LOSSES)[rows(masks)]).sum(1)).sum()
+
+    def above(v):
+        draws = part.given(v, t, first)
+        return (surrogate(nats(draws), draws.log_q) * p).sum()
+
+    def both(v):
+        draws = law.given(v, jnp.repeat(t, 64), both_masks)
+        return (surrogate(nats(draws), draws.log_q) * (p[:, None] * last_p).ravel()).sum()
+
+    (t, first), p = time_pairs(part, v)
+    pairs = masks[np.indices((8, 8)).reshape(2, -1).T]  # of the two draws of an example, at t_min
+    hidden = t_min ** np.asarray(w)
+    last_p = np.where(pairs, hidden, 1 - hidden).prod((1, 2))
+    shape = (len(t), 64, 2, 3)
+    both_masks = jnp.stack(
+        [jnp.broadcast_to(first[:, None, :, 0], shape), jnp.broadcast_to(pairs, shape)], axis=-2
+    ).reshape(-1, 2, 2, 3)
+    value, gradient = jax.jit(jax.value_and_grad(both))(v)
+    expected, slope = jax.value_and_grad(lambda v: above(v) + at_t_min(v))(v)
+    truth = float(exactly(jnp.asarray(LOSSES), v)[0])
+    assert value == pytest.approx(float(expected), abs=1e-9)
+    np.testing.assert_allclose(gradient, slope, atol=1e-9)
+    assert abs(value - truth) < 0.05 * abs(above(v) - truth)
+
+
+@pytest.mark.parametrize("power", [0, -1.0, math.nan])
+def test_powers_that_are_not_positive_are_refused(power):
+    with pytest.raises(ValueError, match=r"TimeSpace\(power=.*\): power must be > 0"):
+        TimeSpace(power=power)
 
 
 @pytest.mark.parametrize("t_min", [0, -0.1, 1.0, math.nan])
