@@ -1,6 +1,7 @@
 """Curves and heat maps as SVG that lives in a page and follows its colours. The only module that uses matplotlib."""
 
 import io
+import itertools
 import re
 from collections.abc import Mapping
 
@@ -11,7 +12,8 @@ from mdmjax.reports.report import Curve, Heatmap
 
 # Colours that stand in for the page's own: matplotlib needs a colour, the page knows light from dark.
 _INK, _FAINT, _LINE = "#010101", "#020202", "#030303"
-_SERIES = ("#040404", "#050505", "#060606", "#070707")
+_SERIES = tuple(f"#{i:02x}{i:02x}{i:02x}" for i in range(4, 12))
+_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # one for each time that the colours are used up
 _VARIABLES = {_INK: "--muted", _FAINT: "--rule", _LINE: "--muted"} | {
     colour: f"--series-{i}" for i, colour in enumerate(_SERIES)
 }
@@ -40,11 +42,12 @@ def panel_svg(title: str, curves: Mapping[str, Curve], levels: Mapping[str, Esti
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(5.2, 2.9), layout="constrained")
         axes = figure.add_subplot()
+        looks = list(itertools.product(_DASHES, _SERIES))
         unit, xlabel = next(iter(curves.values())).unit, next(iter(curves.values())).xlabel
-        for (name, curve), colour in zip(curves.items(), _SERIES * len(curves), strict=False):
+        for (name, curve), (dash, colour) in zip(curves.items(), itertools.cycle(looks), strict=False):
             x, y, band = _thin(curve)
             marker = "o" if len(x) <= 25 else None
-            axes.plot(x, y, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=name)
+            axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3.5, label=name)
             if band is not None:
                 axes.fill_between(x, y - band, y + band, color=colour, alpha=0.22, linewidth=0)
         _draw_levels(axes, {k: v.mean for k, v in (levels or {}).items() if v.unit == unit and np.isfinite(v.mean)})
@@ -54,7 +57,9 @@ def panel_svg(title: str, curves: Mapping[str, Curve], levels: Mapping[str, Esti
         axes.tick_params(color=_FAINT, labelcolor=_INK)
         axes.ticklabel_format(axis="x", style="plain", useOffset=False)
         axes.spines[:].set_visible(False)
-        if len(curves) > 1:
+        if len(curves) > 4:  # beside the curves, not on them
+            figure.legend(loc="outside right upper", frameon=False, labelcolor=_INK, fontsize=7.5)
+        elif len(curves) > 1:
             axes.legend(frameon=False, labelcolor=_INK, fontsize=8)
         return _svg(figure, title)
 

@@ -6,11 +6,13 @@ STYLE = """
 :root { color-scheme: light dark;
   --page: #fbfbfa; --card: #ffffff; --ink: #1d2126; --muted: #667079; --rule: #e3e6e8; --accent: #0b6e99;
   --given: #fff0c9; --bar: #cfd6da; --shadow: 0 1px 2px rgb(20 30 40 / .06);
-  --series-0: #0b6e99; --series-1: #c2571a; --series-2: #4b8b3b; --series-3: #8a4fa3; }
+  --series-0: #0b6e99; --series-1: #c2571a; --series-2: #4b8b3b; --series-3: #8a4fa3;
+  --series-4: #b08900; --series-5: #c0376a; --series-6: #5a6b7a; --series-7: #00897b; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #14171a; --card: #1c2024; --ink: #e8eaec; --muted: #98a2ab; --rule: #2f353a; --accent: #5cc0ec;
   --given: #4a3d17; --bar: #434b52; --shadow: none;
-  --series-0: #5cc0ec; --series-1: #f0935a; --series-2: #8fce7c; --series-3: #cb9be0; } }
+  --series-0: #5cc0ec; --series-1: #f0935a; --series-2: #8fce7c; --series-3: #cb9be0;
+  --series-4: #e3c14b; --series-5: #f07fa6; --series-6: #a9b6c2; --series-7: #4fd0c0; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }

@@ -9,7 +9,7 @@ import pytest
 from mdmjax.base import KEEP, REMASK, UNMASK, Estimate, Trace
 from mdmjax.reports import Curve, Report, Sample, report_html, trace_html
 from mdmjax.reports.html import duration
-from mdmjax.reports.plots import panels
+from mdmjax.reports.plots import panel_svg, panels
 
 NASTY = "</script><img src=x onerror=alert(1)>&\"'"
 
@@ -183,3 +183,10 @@ def test_trace_page_stands_alone_and_escapes_everything(trace):
     assert "img" not in page.tags and page.tags.count("script") == 2 and page.links == []
     assert page.words.count(NASTY) == 3  # title, heading, summary; the token is in the data
     assert NASTY not in text.split("<script")[1]
+
+
+def test_many_curves_look_different():
+    """Eight colours, then the same ones dashed."""
+    svg = panel_svg("many", {f"curve {i}": Curve([0, 1], [i, i + 1]) for i in range(12)})
+    lines = [style for style in re.findall(r'style="([^"]*)"', svg) if "--series" in style and "fill: none" in style]
+    assert len({(re.search(r"--series-\d", line)[0], "dasharray" in line) for line in lines}) == 12
