@@ -306,6 +306,15 @@ TABLES = {
             COMMIT,
         ],
     ),
+    "order_text_samples": Table(
+        "orders/text/report.json",
+        [
+            Column("plain", ("metrics", "n-gram bits, plain"), estimate),
+            Column("learned", ("metrics", "n-gram bits, learned"), estimate),
+            Column("own order - random order", ("metrics", "n-gram bits, learned: own order - random order"), estimate),
+            COMMIT,
+        ],
+    ),
     "schedule_sweep": Table(
         "benchmarks/schedule_sweep.json",
         [
