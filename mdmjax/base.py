@@ -81,7 +81,7 @@ class Draws:
     ids: Int[Array, "B"]  # global index of the example that each row belongs to
     t: Float[Array, "B"]  # time given to the denoiser
     masks: Bool[Array, "B L"]  # True where the token is hidden and scored
-    weights: Float[Array, "B"]  # factor of the summed cross-entropy
+    weights: Float[Array, "B"] | Float[Array, "B L"]  # factor of the summed cross-entropy, or of each
     groups: Int[Array, "B"]  # rows that are not independent share a group
     law: str = dataclasses.field(default="", metadata=dict(static=True))  # name of the law that made them
 

@@ -35,7 +35,8 @@ def negative_elbo(
     others are a prompt or padding, always visible, never scored, not counted.
     """
     inputs, counted = jnp.where(draws.masks, vocab, tokens), _eligible(tokens, eligible)
-    nats = draws.weights * nll(denoiser, inputs, draws.t, tokens, draws.masks).sum(1)
+    losses = nll(denoiser, inputs, draws.t, tokens, draws.masks)
+    nats = draws.weights * losses.sum(1) if draws.weights.ndim == 1 else (draws.weights * losses).sum(1)
     return Terms(nats, counted.sum(1), draws.masks.sum(1))
 
 

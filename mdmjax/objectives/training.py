@@ -18,7 +18,10 @@ from mdmjax.process import ExactCount
 
 @dataclasses.dataclass(frozen=True)
 class MaskedDiffusion:
-    """The negative ELBO under the draws of `law`."""
+    """The negative ELBO under the draws of `law`: the mean of the K ways in which it hides a row; B K denoiser rows.
+
+    A batch may hold `often` [B, L] for a law that asks which tokens are to be hidden more often (`Delimiters`).
+    """
 
     vocab: int
     law: object = ExactCount()
@@ -27,8 +30,15 @@ class MaskedDiffusion:
     def __call__(self, denoiser: Denoiser, batch: dict[str, Array], key: Key[Array, ""], size: int) -> Terms:
         tokens = batch["tokens"]
         eligible = batch.get("eligible", jnp.ones(tokens.shape, bool))
-        draws = self.law.draw(key, batch["ids"], eligible, batch=size)
-        return negative_elbo(denoiser, tokens, draws, vocab=self.vocab, eligible=eligible, nll=self.nll)
+        special = {"often": batch["often"]} if "often" in batch else {}
+        draws = self.law.draw(key, batch["ids"], eligible, batch=size, **special)
+        ways = len(draws.ids) // len(tokens)
+        repeated = lambda x: x if ways == 1 else jnp.repeat(x, ways, axis=0)
+        terms = negative_elbo(
+            denoiser, repeated(tokens), draws, vocab=self.vocab, eligible=repeated(eligible), nll=self.nll
+        )
+        of_row = lambda x: x.reshape(-1, ways)
+        return Terms(of_row(terms.nats).mean(1), of_row(terms.tokens)[:, 0], of_row(terms.scored).sum(1))
 
 
 @dataclasses.dataclass(frozen=True)

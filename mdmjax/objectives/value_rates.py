@@ -151,4 +151,4 @@ def log_softplus(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return jnp.where(small, near - jnp.exp(near) / 2, jnp.log(jax.nn.softplus(jnp.where(small, 0, x))))
 
 
-_VALUES = 5  # use of the key of a draw, beside those of `process.draws` and `learned_orders`
+_VALUES = 5  # use of the key of a draw, beside those of `process.spreads` and `learned_orders`

@@ -4,11 +4,13 @@ Every law is unbiased for the same number, the negative ELBO in nats per example
 
     int_0^1 weight(t) E[ sum_{i masked} -log p(x_i | visible) ] dt   =   int_0^1 (dr / r) E[ ... | mask rate r ],
 
-so a law changes the variance of an estimate and never its mean. `Discrete` targets the T-step bound instead.
+so a law changes the variance of an estimate and never its mean; one that does not says so. `Discrete` targets the
+T-step bound instead.
 
-Randomness belongs to the example: a row's draw depends on (key, its global id) and, where rows share an offset on
-purpose, on (key, the number of its batch). It does not depend on the number of devices, processes or micro-batches.
-Batch number n is made of the ids n * batch .. (n + 1) * batch - 1.
+A law draws in two steps: `rates` says how much of each row is hidden, `hide` which tokens. What is shared between
+estimates, and what makes their variance, can so be told apart. A law may hide a row in K ways at one rate
+(`single`, `mirror`, `Copies`); its Draws then have K rows for each example, one after the other, of one group, and the
+estimate of the example is their mean. Randomness belongs to the example (`process.spreads`).
 """
 
 import dataclasses
@@ -17,105 +19,93 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import Draws, Schedule
 from mdmjax.process.schedules import Linear
-
-_SHIFT, _OFFSET, _RATES, _MASKS = range(4)  # uses of the key of a draw: the first two by batch, the others by example
-
-
-def use_key(key: Key[Array, ""], step: int | Int[Array, ""], use: int) -> Key[Array, ""]:
-    """The key of one use of randomness at one step of a run. Does not consume `key`."""
-    return jax.random.fold_in(jax.random.fold_in(key, step), use)
+from mdmjax.process.spreads import MASKS, row_keys, systematic
 
 
-def example_keys(key: Key[Array, ""], ids: Int[Array, "B"]) -> Key[Array, "B"]:
-    """One key per example, from its global id."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, ids)
+class Rates(NamedTuple):
+    """How much of each row is hidden."""
+
+    value: Float[Array, "B"] | Int[Array, "B"]  # probability of each token to be hidden, or how many are
+    weights: Float[Array, "B"]  # factor of the summed cross-entropy
+    t: Float[Array, "B"] | None  # time given to the denoiser; None: it comes with the masks
+    groups: Int[Array, "B"]  # rows that are not independent share a group
 
 
-class Spread(NamedTuple):
-    """How the rates of a batch are spread: row b is in stratum `stratum[b]` of `strata`, its place given by its key."""
-
-    stratum: Int[Array, "B"]
-    strata: int
-    keys: Key[Array, "B"]
-    groups: Int[Array, "B"]  # rows whose rates are not independent share a group
-
-    def uniform(self) -> Float[Array, "B"]:
-        """u in (0, 1], each row uniform by itself."""
-        place = 1 - jax.vmap(jax.random.uniform)(self.keys)
-        return (self.stratum + place) / self.strata
-
-    def integers(self, size: Int[Array, "B"]) -> Int[Array, "B"]:
-        """Uniform on 0..size-1, each row by itself; in integers, so that a full set of strata meets all alike."""
-        place = jax.vmap(lambda k, n: jax.random.randint(k, (), 0, n))(self.keys, size)
-        return (self.stratum * size + place) // self.strata
+def single(key: Key[Array, ""], length: int) -> Float[Array, "1 L"]:
+    """One way to hide a row: token i is hidden where its uniform number is below the rate."""
+    return jax.random.uniform(key, (1, length))
 
 
-def iid(key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Spread:
-    """Independent rates."""
-    return Spread(jnp.zeros_like(ids), 1, _keys(key, _RATES, ids), ids)
+def mirror(key: Key[Array, ""], length: int) -> Float[Array, "2 L"]:
+    """Two ways from the same numbers U: where U < r, and where 1 - U <= r (MIRROR of arXiv 2511.18159).
 
-
-def stratified(key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Spread:
-    """One rate in each of `batch` equal strata, independent inside it. A row's rank in its batch is id mod batch."""
-    shift = jax.vmap(lambda k: jax.random.randint(k, (), 0, batch))(_keys(key, _SHIFT, ids // batch))
-    stratum = (jnp.asarray(_balanced_order(batch))[ids % batch] + shift) % batch
-    return Spread(stratum, batch, _keys(key, _RATES, ids), ids // batch)
-
-
-def systematic(key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Spread:
-    """One offset for each batch: its rates are an equally spaced grid, shifted. A row's rank is id mod batch."""
-    return stratified(key, ids, batch)._replace(keys=_keys(key, _OFFSET, ids // batch))
-
-
-def _keys(key: Key[Array, ""], use: int, ids: Int[Array, "B"]) -> Key[Array, "B"]:
-    return example_keys(jax.random.fold_in(key, use), ids)
-
-
-def _balanced_order(n: int) -> np.ndarray:
-    """The van der Corput order of 0..n-1, in which consecutive rows are far apart in rate.
-
-    For n and g powers of two, rows k g .. k g + g - 1 are an evenly spaced grid by themselves: a device's or a
-    micro-batch's share of a batch hides about half of its tokens, which bounds the work on a share. For other sizes the
-    mean rate of such rows may be off by up to about 1.6 / g.
+    Either is a mask of rate r. Cov(m1_i, m2_i) = -min(r, 1 - r)^2, so where the loss is larger the more is hidden, the
+    two are negatively correlated and vary less together than two independent masks. At r = 1/2 they are complements.
     """
-    bits = max(1, (n - 1).bit_length())
-    reversed_bits = [int(format(i, f"0{bits}b")[::-1], 2) for i in range(n)]
-    return np.argsort(np.argsort(reversed_bits)).astype(np.int32)
+    u = jax.random.uniform(key, (length,))
+    return jnp.stack([u, 1 - u])
 
 
 @dataclasses.dataclass(frozen=True)
-class ExactCount:
+class Copies:
+    """`count` independent ways. ValueError for count < 1."""
+
+    count: int
+
+    def __post_init__(self):
+        if self.count < 1:
+            raise ValueError(f"Copies(count={self.count}): count must be >= 1")
+
+    def __call__(self, key: Key[Array, ""], length: int) -> Float[Array, "K L"]:
+        return jax.random.uniform(key, (self.count, length))
+
+
+class Law:
+    """What the laws share. A law has `rates(key, ids, eligible, *, batch)` and `hide(key, ids, eligible, rates)`."""
+
+    def draw(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Draws:
+        """Draws for rows `ids` of a batch of `batch` rows, hiding eligible positions only; `key` is not consumed."""
+        return self.hide(key, ids, eligible, self.rates(key, ids, eligible, batch=batch))
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactCount(Law):
     """Hide a uniform subset of l ~ U{1..L} tokens, with weight L / l (L counts the eligible positions of the row).
 
     The mean is that of the continuous-time bound, since C(L, l) int r^(l-1) (1-r)^(L-l) dr = 1 / l, and the variance is
     finite. The time handed to the denoiser is the schedule's at the l-th smallest of L uniforms, the law of the rate
-    given the count, so time-conditioned denoisers are scored without bias as well.
+    given the count, so time-conditioned denoisers are scored without bias as well. With `mirror` the second set is the
+    last l of the random order whose first l are the first.
     """
 
     spread: Callable = systematic
     schedule: Schedule = Linear()
+    ways: Callable = single
 
-    def draw(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Draws:
-        """Draws for rows `ids` of a batch of `batch` rows, hiding eligible positions only; `key` is not consumed."""
+    def rates(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Rates:
+        """The number of hidden tokens of each row."""
         size = jnp.maximum(eligible.sum(1), 1)
         spread = self.spread(key, ids, batch)
         count = 1 + spread.integers(size)
-        places = jnp.where(eligible, _uniforms(key, ids, eligible.shape[1]), jnp.inf)
-        rank = jnp.argsort(jnp.argsort(places, axis=1), axis=1)  # ranks, since two uniforms may be equal
-        masks = (rank < count[:, None]) & eligible
-        rate = jnp.where(masks, places, 0).max(1)
         weights = jnp.where(eligible.any(1), size / count, 0.0)
+        return Rates(count, weights, None, spread.groups)
+
+    def hide(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], rates: Rates) -> Draws:
+        """Which tokens are hidden."""
+        places = jnp.where(eligible[:, None], _places(self.ways, key, ids, eligible), jnp.inf)
+        rank = jnp.argsort(jnp.argsort(places, axis=2), axis=2)  # ranks, since two uniforms may be equal
+        masks = (rank < rates.value[:, None, None]) & eligible[:, None]
+        rate = jnp.where(masks, places, 0).max(2)
         t = self.schedule.inverse(1 - rate, rate)
-        return Draws(ids, t, masks, weights.astype(t.dtype), spread.groups, "exact_count")
+        return made(ids, t, masks, rates.weights.astype(t.dtype)[:, None], rates.groups, "exact_count")
 
 
 @dataclasses.dataclass(frozen=True)
-class Continuous:
+class Continuous(Law):
     """t ~ U[t_min, 1], each token hidden with probability 1 - alpha(t), weight -alpha'(t) / (1 - alpha(t)).
 
     MD4, arXiv 2406.04329, equation 5. With t_min = 0 the estimate is unbiased and its variance diverges; t_min > 0
@@ -125,22 +115,25 @@ class Continuous:
     schedule: Schedule = Linear()
     spread: Callable = systematic
     t_min: float = 0.0
+    ways: Callable = single
 
     def __post_init__(self):
         if not 0 <= self.t_min < 1:
             raise ValueError(f"Continuous(t_min={self.t_min}): must be at least 0 and less than 1")
 
-    def draw(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Draws:
-        """Draws for rows `ids` of a batch of `batch` rows, hiding eligible positions only; `key` is not consumed."""
+    def rates(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Rates:
+        """The mask rate of each row."""
         spread = self.spread(key, ids, batch)
         t = self.t_min + (1 - self.t_min) * spread.uniform()
-        masks = _bernoulli(key, ids, eligible, self.schedule.one_minus_alpha(t))
-        weights = (1 - self.t_min) * self.schedule.weight(t)
-        return Draws(ids, t, masks, weights, spread.groups, "continuous")
+        return Rates(self.schedule.one_minus_alpha(t), (1 - self.t_min) * self.schedule.weight(t), t, spread.groups)
+
+    def hide(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], rates: Rates) -> Draws:
+        """Which tokens are hidden."""
+        return bernoulli(self.ways, key, ids, eligible, rates, "continuous")
 
 
 @dataclasses.dataclass(frozen=True)
-class Discrete:
+class Discrete(Law):
     """The T-step bound: k ~ U{1..T}, t = k/T, s = (k-1)/T, weight T (alpha(s) - alpha(t)) / (1 - alpha(t)).
 
     It is the exact negative ELBO of the T-step ancestral chain (MDLM, arXiv 2406.07524, equation 8), and tends to the
@@ -151,19 +144,22 @@ class Discrete:
     steps: int
     schedule: Schedule = Linear()
     spread: Callable = systematic
+    ways: Callable = single
 
     def __post_init__(self):
         if self.steps < 1:
             raise ValueError(f"Discrete(steps={self.steps}): steps must be >= 1")
 
-    def draw(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Draws:
-        """Draws for rows `ids` of a batch of `batch` rows, hiding eligible positions only; `key` is not consumed."""
+    def rates(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Rates:
+        """The mask rate of each row, at its step."""
         spread = self.spread(key, ids, batch)
         k = spread.integers(jnp.full_like(ids, self.steps))
         s, t = k / self.steps, (k + 1) / self.steps
-        masks = _bernoulli(key, ids, eligible, self.schedule.one_minus_alpha(t))
-        weights = self.steps * hazard(self.schedule, t, s)
-        return Draws(ids, t, masks, weights, spread.groups, "discrete")
+        return Rates(self.schedule.one_minus_alpha(t), self.steps * hazard(self.schedule, t, s), t, spread.groups)
+
+    def hide(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], rates: Rates) -> Draws:
+        """Which tokens are hidden."""
+        return bernoulli(self.ways, key, ids, eligible, rates, "discrete")
 
 
 def hazard(schedule: Schedule, t: Float[Array, "*s"], s: Float[Array, "*s"]) -> Float[Array, "*r"]:
@@ -177,9 +173,29 @@ def hazard(schedule: Schedule, t: Float[Array, "*s"], s: Float[Array, "*s"]) -> 
     return gain / hidden_t
 
 
-def _uniforms(key: Key[Array, ""], ids: Int[Array, "B"], length: int) -> Float[Array, "B L"]:
-    return jax.vmap(lambda k: jax.random.uniform(k, (length,)))(_keys(key, _MASKS, ids))
+def bernoulli(
+    ways: Callable, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], rates: Rates, law: str
+) -> Draws:
+    """The draws that hide each eligible token by itself at its row's rate, in each of the ways."""
+    masks = (_places(ways, key, ids, eligible) < rates.value[:, None, None]) & eligible[:, None]
+    return made(ids, rates.t[:, None], masks, rates.weights[:, None], rates.groups, law)
 
 
-def _bernoulli(key, ids: Int[Array, "B"], eligible: Bool[Array, "B L"], rate: Float[Array, "B"]) -> Bool[Array, "B L"]:
-    return (_uniforms(key, ids, eligible.shape[1]) < rate[:, None]) & eligible
+def made(
+    ids: Int[Array, "B"],
+    t: Float[Array, "B A"],
+    masks: Bool[Array, "B K L"],
+    weights: Float[Array, "B W"],
+    groups: Int[Array, "B"],
+    law: str,
+) -> Draws:
+    """The Draws of K masks of each row, the K of a row one after the other. `t` and `weights` may be common to them."""
+    rows, ways, length = masks.shape
+    flat = lambda x: jnp.broadcast_to(x, (rows, ways)).reshape(-1)
+    return Draws(
+        jnp.repeat(ids, ways), flat(t), masks.reshape(-1, length), flat(weights), jnp.repeat(groups, ways), law
+    )
+
+
+def _places(ways, key, ids: Int[Array, "B"], eligible: Bool[Array, "B L"]) -> Float[Array, "B K L"]:
+    return jax.vmap(lambda k: ways(k, eligible.shape[1]))(row_keys(key, MASKS, ids))

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from mdmjax.base import KEEP, REMASK, UNMASK, Denoiser, Planner, Trace, Turn
-from mdmjax.process.draws import example_keys
+from mdmjax.process.spreads import example_keys
 from mdmjax.sampling.tokens import TokenDraw
 
 
