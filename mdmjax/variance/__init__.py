@@ -1,0 +1,1 @@
+"""The variance of training: its parts, and the laws that reduce it."""
