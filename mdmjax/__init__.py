@@ -16,6 +16,7 @@ _ROOMS = {
     "data": ("batches", "evaluation_windows", "python_docs", "text_files"),
     "objectives": ("autoregressive", "negative_elbo"),
     "analysis": (),
+    "variance": (),
     "sampling": ("Ancestral", "Confidence", "FirstHitting", "LeftToRight", "TokenDraw", "sample"),
     "training": ("MeshLayout", "PmapLayout", "Step", "adamw", "init_state", "make_mesh", "train"),
     "evaluation": ("Scorer", "evaluate"),
