@@ -1,6 +1,16 @@
-"""The forward process: schedules and the orders they induce, and the draws of rates and masks."""
+"""The forward process: schedules and the orders they induce, and the draws of rates and masks and their densities."""
 
 from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, KumaraswamyInTime, beta, mirrored
+from mdmjax.process.densities import (
+    Bins,
+    Density,
+    PowerRate,
+    Uniform,
+    fit_bins,
+    log_edges,
+    mix,
+    tabulated,
+)
 from mdmjax.process.draws import (
     Continuous,
     Discrete,
@@ -12,15 +22,19 @@ from mdmjax.process.draws import (
     systematic,
     use_key,
 )
+from mdmjax.process.epr import EPR, fit_epr
 from mdmjax.process.multivariate import PositionPowers, ValuePowers, check_log_weights
 from mdmjax.process.orders import PlackettLuce, centred, check_order, fixed_order
 from mdmjax.process.schedules import Cosine, Geometric, Linear, OnGrid, Polynomial, Sine, SineSquared, Tabulated
 
 __all__ = [
     "BetaCDF",
+    "Bins",
     "Continuous",
     "Cosine",
+    "Density",
     "Discrete",
+    "EPR",
     "EnergyOptimal",
     "ExactCount",
     "Geometric",
@@ -31,20 +45,27 @@ __all__ = [
     "PlackettLuce",
     "Polynomial",
     "PositionPowers",
+    "PowerRate",
     "Sine",
     "SineSquared",
     "Tabulated",
+    "Uniform",
     "ValuePowers",
     "beta",
     "centred",
     "check_log_weights",
     "check_order",
     "example_keys",
+    "fit_bins",
+    "fit_epr",
     "fixed_order",
     "hazard",
     "iid",
+    "log_edges",
     "mirrored",
+    "mix",
     "stratified",
     "systematic",
+    "tabulated",
     "use_key",
 ]
