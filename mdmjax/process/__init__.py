@@ -1,7 +1,9 @@
-"""The forward process: schedules and the orders they induce, and the draws of rates and masks."""
+"""The forward process: schedules and the orders they induce, and the draws of rates and masks and their densities."""
 
 from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, KumaraswamyInTime, beta, mirrored
+from mdmjax.process.densities import Bins, Density, PowerRate, Uniform, fit_bins, log_edges, mix, tabulated
 from mdmjax.process.draws import Continuous, Copies, Discrete, ExactCount, Law, Rates, hazard, mirror, single
+from mdmjax.process.epr import EPR, fit_epr
 from mdmjax.process.importance import Clipped, Complementary, Delimiters, Importance
 from mdmjax.process.multivariate import PositionPowers, ValuePowers, check_log_weights
 from mdmjax.process.orders import PlackettLuce, centred, check_order, fixed_order
@@ -10,13 +12,16 @@ from mdmjax.process.spreads import Spread, Strata, example_keys, iid, stratified
 
 __all__ = [
     "BetaCDF",
+    "Bins",
     "Clipped",
     "Complementary",
     "Continuous",
     "Copies",
     "Cosine",
     "Delimiters",
+    "Density",
     "Discrete",
+    "EPR",
     "EnergyOptimal",
     "ExactCount",
     "Geometric",
@@ -29,25 +34,32 @@ __all__ = [
     "PlackettLuce",
     "Polynomial",
     "PositionPowers",
+    "PowerRate",
     "Rates",
     "Sine",
     "SineSquared",
     "Spread",
     "Strata",
     "Tabulated",
+    "Uniform",
     "ValuePowers",
     "beta",
     "centred",
     "check_log_weights",
     "check_order",
     "example_keys",
+    "fit_bins",
+    "fit_epr",
     "fixed_order",
     "hazard",
     "iid",
+    "log_edges",
     "mirror",
     "mirrored",
+    "mix",
     "single",
     "stratified",
     "systematic",
+    "tabulated",
     "use_key",
 ]
