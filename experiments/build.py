@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import optax
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from mdmjax import data, evaluation, networks, objectives, process, sampling, training
+from mdmjax import data, evaluation, networks, objectives, process, sampling, training, variance
 from mdmjax.base import Planner, Schedule
 from mdmjax.data import Corpus, Vocabulary
 
@@ -28,6 +29,7 @@ SCHEDULES = dict(
     tabulated=lambda *hidden: process.Tabulated(hidden),
     budget=lambda *counts: process.OnGrid.budget(counts),
 )
+WAYS = dict(single=process.single, mirror=process.mirror)
 SPREADS = dict(iid=process.iid, stratified=process.stratified, systematic=process.systematic)
 PLANNERS = dict(
     first_hitting=lambda schedule, steps: sampling.FirstHitting(schedule),
@@ -227,21 +229,42 @@ class Experiment:
     def law(self):
         c = self.config.law
         alpha = schedule(c, "law")
-        spread = choose(c.spread, "law.spread", SPREADS)
+        strata = lambda: process.Strata(c.strata or math.isqrt(self.config.train.batch))
+        spread = strata() if c.spread == "strata" else choose(c.spread, "law.spread", SPREADS)
+        copies = lambda: process.Copies(c.copies)
+        ways = copies() if c.ways == "copies" else choose(c.ways, "law.ways", WAYS)
+        if c.name == "complementary" and c.ways != "single":
+            raise ValueError(f"law.ways={c.ways!r}: law.name='complementary' has two ways of its own; leave it single")
         laws = dict(
-            exact_count=lambda: process.ExactCount(spread, alpha),
-            continuous=lambda: process.Continuous(alpha, spread, c.t_min),
-            discrete=lambda: process.Discrete(c.steps, alpha, spread),
+            exact_count=lambda: process.ExactCount(spread, alpha, ways),
+            continuous=lambda: process.Continuous(alpha, spread, c.t_min, ways),
+            discrete=lambda: process.Discrete(c.steps, alpha, spread, ways),
+            importance=lambda: variance.starting_law(c.eps, c.bins, spread=spread, schedule=alpha, ways=ways),
+            clipped=lambda: process.Clipped(c.low, c.high, spread, alpha, ways),
+            complementary=lambda: process.Complementary(c.eps, spread, alpha),
         )
         return choose(c.name, "law.name", laws)()
+
+    @property
+    def refit(self) -> variance.Refit | None:
+        """What fits the law anew during a run, where it is one that is fitted."""
+        c = self.config.law
+        if self.autoregressive or c.name != "importance":
+            return None
+        if c.refit_every < 1:
+            raise ValueError(f"law.refit_every={c.refit_every}: must be at least 1")
+        gradient = choose(c.probe, "law.probe", dict(loss=False, gradient=True))
+        return variance.Refit(self.vocab, c.probe_rows, c.probe_masks, c.share, gradient, self.nll(), self.layout.axis)
 
     @property
     def objective(self) -> Callable:
         if self.autoregressive:
             return objectives.Autoregressive(self.nll())
-        spread_evenly = (self.config.law.name, self.config.law.spread) == ("exact_count", "systematic")
+        law = self.config.law
+        spread_evenly = (law.name, law.spread, law.ways) == ("exact_count", "systematic", "single")
         nll = self.nll(objectives.systematic_share if spread_evenly else 1.0)
-        return objectives.MaskedDiffusion(self.vocab, self.law, nll)
+        own = process.ExactCount() if self.refit else self.law  # a law that is fitted is the state's
+        return objectives.MaskedDiffusion(self.vocab, own, nll)
 
     @functools.cached_property
     def optimizer(self):
@@ -249,7 +272,8 @@ class Experiment:
 
     def make_state(self) -> training.TrainState:
         """The state before the first step; traced, never called as it is."""
-        return training.init_state(self.model.init, self.optimizer[0], jax.random.key(self.config.seed))
+        law = None if self.refit is None else self.law
+        return training.init_state(self.model.init, self.optimizer[0], jax.random.key(self.config.seed), law)
 
     @property
     def step(self) -> training.Step:
@@ -257,7 +281,7 @@ class Experiment:
         optimizer, rate = self.optimizer
         return training.Step(
             self.model.bind, self.objective, optimizer, rate, size=c.batch, average_decay=c.average, micro=c.micro,
-            shards=self.layout.shards, axis=self.layout.axis,
+            shards=self.layout.shards, axis=self.layout.axis, refit=self.refit, refit_every=self.config.law.refit_every,
         )  # fmt: skip
 
     def scorer(self, draws: int, groups: int) -> Callable:

@@ -40,8 +40,11 @@ def base() -> ConfigDict:
                 remat=False,  # recompute blocks in the backward pass
             ),
             law=dict(
-                name="exact_count",  # exact_count | continuous | discrete
-                spread="systematic",  # over the batch: iid | stratified | systematic
+                name="exact_count",  # exact_count | continuous | discrete | importance | clipped | complementary
+                spread="systematic",  # over the batch: iid | stratified | systematic | strata
+                strata=0,  # how many, of strata; 0: the square root of the batch
+                ways="single",  # a row is hidden in one way | mirror: in two opposite | copies: in independent ones
+                copies=2,  # how many, of copies
                 schedule="linear",  # linear | cosine | sine | sine_squared | beta | kumaraswamy | polynomial
                 # | geometric | tabulated | budget
                 schedule_args=(),  # beta, kumaraswamy: (a, b); polynomial: (power,); geometric: (sigma_min, sigma_max);
@@ -49,6 +52,15 @@ def base() -> ConfigDict:
                 # each step, such as (1, 3, 4); empty: the defaults
                 steps=1000,  # T, of discrete
                 t_min=0.0,  # the smallest t, of continuous
+                eps=1e-3,  # the smallest mask rate, of importance and complementary
+                low=0.3,  # mask rates of clipped, which is biased
+                high=0.8,
+                bins=12,  # of importance: of its density, equal in log r
+                share=0.1,  # of importance: of the base law in the density, which bounds the weights
+                refit_every=400,  # of importance: steps between two fits of the density; the first is at step 0
+                probe_rows=10,  # of importance: rows of a batch that it is fitted to
+                probe_masks=20,  # and masks of each of them, in each bin
+                probe="loss",  # what varies least: loss | gradient, which costs a backward pass a mask
             ),
             readout=dict(
                 name="auto",  # dense | packed | auto: packed from 1,000 token values on
@@ -234,6 +246,45 @@ def orders() -> ConfigDict:
             sample=dict(rows=1000),  # judged by Shape and Trend (tables), or under an n-gram (text)
         )
     )
+
+
+def variance() -> ConfigDict:
+    """All fields of a config of `variance`."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            checkpoint=dict(
+                run="",  # folder of a run of `train`; empty: the model below is trained first, in the workdir
+                autoregressive="",  # of an autoregressive one beside it; empty: none, or trained too
+                which="last",  # last | best | a step
+            ),
+            model=base(),  # as of `train`, where there is no run
+            split="train",  # whose rows are the examples
+            # A row is hidden by: base (uniform rates), clipped (biased), p_pots (fitted to the loss), p_pots_gradient,
+            # exact_count, complementary; after a +: mirror or copies, two ways at one rate.
+            laws=(
+                "base", "base+copies", "base+mirror", "complementary", "p_pots", "p_pots_gradient", "p_pots+mirror",
+                "exact_count", "exact_count+mirror", "clipped",
+            ),
+            spreads=("base", "p_pots", "exact_count"),  # of these: laws whose rates are spread over a batch, each way
+            groups=dict(  # of parameters, by an expression found in their path, the first that is; none: the loss alone
+                embeddings="embed|position|readout",
+                attention="query|key|value|qkv|out",
+                feedforward="gate|up|down",
+                norms=".",
+            ),
+            examples=32,  # N; each has R rates, and each of those M masks
+            rates=4,
+            masks=4,
+            eps=1e-3,  # the smallest mask rate of the laws that have one
+            bins=12,  # of a fitted density
+            share=0.1,  # of the base law in it
+            probe_rows=16,  # that it is fitted to, which are no examples
+            probe_masks=20,
+            batch=16,  # rows of a batch over which rates are spread
+            replicates=32,  # draws of that batch
+        )
+    )  # fmt: skip
 
 
 # A made-up table, which needs no file.

@@ -28,7 +28,7 @@ from jaxtyping import Array, Float
 
 from mdmjax.process.beta import Parameter, known
 
-Rates = Float[Array, "*s"]
+Reals = Float[Array, "*s"]
 Vector = Float[Array, "*g K"] | Float[np.ndarray, "*g K"]
 Edges = Float[Array, "*g K1"] | Float[np.ndarray, "*g K1"]  # K1 = K + 1
 Class = TypeVar("Class", bound=type)
@@ -43,15 +43,15 @@ class Density(Protocol):
         """The least rate."""
         ...
 
-    def density(self, r: Rates) -> Rates:
+    def density(self, r: Reals) -> Reals:
         """p(r) > 0 for r in [eps, 1], with int_eps^1 p dr = 1 - eps."""
         ...
 
-    def cdf(self, r: Rates) -> Rates:
+    def cdf(self, r: Reals) -> Reals:
         """P(rate <= r) = int_eps^r p / (1 - eps)."""
         ...
 
-    def from_cdf(self, u: Rates) -> Rates:
+    def from_cdf(self, u: Reals) -> Reals:
         """The r in [eps, 1] with cdf(r) = u: for u uniform on (0, 1] a draw of the rate."""
         ...
 
@@ -96,13 +96,13 @@ class Uniform:
     def __post_init__(self):
         _check_eps(self.eps)
 
-    def density(self, r: Rates) -> Rates:
+    def density(self, r: Reals) -> Reals:
         return jnp.ones_like(r)
 
-    def cdf(self, r: Rates) -> Rates:
+    def cdf(self, r: Reals) -> Reals:
         return (r - self.eps) / (1 - self.eps)
 
-    def from_cdf(self, u: Rates) -> Rates:
+    def from_cdf(self, u: Reals) -> Reals:
         return (1 - u) * self.eps + u
 
 
@@ -126,15 +126,15 @@ class PowerRate:
     def _c(self):
         return jnp.where(self.power == 1, 1e-20, 1 - self.power)  # the logarithms are their limits to all digits
 
-    def density(self, r: Rates) -> Rates:
+    def density(self, r: Reals) -> Reals:
         total = -jnp.expm1(self._c * jnp.log(self.eps)) / self._c
         return (1 - self.eps) / total * r**-self.power
 
-    def cdf(self, r: Rates) -> Rates:
+    def cdf(self, r: Reals) -> Reals:
         above = lambda r: jnp.expm1(self._c * jnp.log1p((r - self.eps) / self.eps))
         return above(r) / above(jnp.ones_like(r))
 
-    def from_cdf(self, u: Rates) -> Rates:
+    def from_cdf(self, u: Reals) -> Reals:
         end = self._c * jnp.log(self.eps)  # r^c = u + (1 - u) eps^c, two terms above 0
         near_one = jnp.log1p((1 - u) * jnp.expm1(jnp.clip(end, -1, 1)))
         log_r = jnp.where(jnp.abs(end) < 1, near_one, jnp.log(u + (1 - u) * jnp.exp(end))) / self._c
@@ -170,16 +170,16 @@ class Bins:
         edges, mass = jnp.asarray(self.edges, dtype), jnp.asarray(self.mass, dtype)
         return edges, mass, jnp.pad(jnp.cumsum(mass), (1, 0))
 
-    def density(self, r: Rates) -> Rates:
+    def density(self, r: Reals) -> Reals:
         edges, mass, _ = self._tables(r.dtype)
         return (mass * (1 - edges[0]) / jnp.diff(edges))[jnp.searchsorted(edges[1:-1], r)]
 
-    def cdf(self, r: Rates) -> Rates:
+    def cdf(self, r: Reals) -> Reals:
         edges, mass, below = self._tables(r.dtype)
         b = jnp.searchsorted(edges[1:-1], r)
         return jnp.minimum(below[b] + mass[b] * ((r - edges[b]) / jnp.diff(edges)[b]), 1)
 
-    def from_cdf(self, u: Rates) -> Rates:
+    def from_cdf(self, u: Reals) -> Reals:
         edges, mass, below = self._tables(u.dtype)
         b = jnp.searchsorted(below[1:-1], u)
         r = edges[b] + jnp.diff(edges)[b] * ((u - below[b]) / mass[b])
@@ -216,7 +216,7 @@ def mix(bins: Bins, share: float | Float[Array, ""]) -> Bins:
     return Bins(edges, (1 - share) * mass + share * base)
 
 
-def tabulated(shape: Callable[[Rates], Rates], edges: Edges) -> Bins:
+def tabulated(shape: Callable[[Reals], Reals], edges: Edges) -> Bins:
     """Bins that follow `shape`, any function > 0 of rates [K, 4] up to a factor: its mean in each bin.
 
     The means are Gauss-Legendre sums of four nodes. ValueError for edges as in `Bins`, and for a shape that vanishes.

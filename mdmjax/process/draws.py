@@ -65,13 +65,17 @@ class Copies:
 
 
 class Law:
-    """What the laws share. A law has `rates(key, ids, eligible, *, batch)` and `hide(key, ids, eligible, rates)`."""
+    """What the laws share; each is a pytree, and so may be an argument of a compiled function.
+
+    A law has `rates(key, ids, eligible, *, batch)` and `hide(key, ids, eligible, rates)`.
+    """
 
     def draw(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Draws:
         """Draws for rows `ids` of a batch of `batch` rows, hiding eligible positions only; `key` is not consumed."""
         return self.hide(key, ids, eligible, self.rates(key, ids, eligible, batch=batch))
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class ExactCount(Law):
     """Hide a uniform subset of l ~ U{1..L} tokens, with weight L / l (L counts the eligible positions of the row).
@@ -104,6 +108,7 @@ class ExactCount(Law):
         return made(ids, t, masks, rates.weights.astype(t.dtype)[:, None], rates.groups, "exact_count")
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Continuous(Law):
     """t ~ U[t_min, 1], each token hidden with probability 1 - alpha(t), weight -alpha'(t) / (1 - alpha(t)).
@@ -132,6 +137,7 @@ class Continuous(Law):
         return bernoulli(self.ways, key, ids, eligible, rates, "continuous")
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Discrete(Law):
     """The T-step bound: k ~ U{1..T}, t = k/T, s = (k-1)/T, weight T (alpha(s) - alpha(t)) / (1 - alpha(t)).

@@ -9,7 +9,7 @@ from jax.scipy.optimize import minimize
 from jaxtyping import Array, Float, Key
 
 from mdmjax.process.beta import Parameter
-from mdmjax.process.densities import Rates, check, unchecked_pytree
+from mdmjax.process.densities import Reals, check, unchecked_pytree
 
 START = (-0.3, 0.4, -1.0, 0.3, 0.2, -0.2, 0.2)  # the authors', of what softplus makes the parameters (`_from_free`)
 
@@ -39,12 +39,12 @@ class EPR:
             check(name, getattr(self, name), lambda x: x >= 1, "must be >= 1 and finite")
         check("k", self.k, lambda x: x >= 0, "must be >= 0 and finite")
 
-    def log(self, r: Rates) -> Rates:
+    def log(self, r: Reals) -> Reals:
         """The logarithm of the shape; exp(k) may overflow, this does not."""
         v = self.a * r**self.q1 + self.b * (1 - r) ** self.q2
         return jnp.logaddexp(jnp.log(v), 2 * (jnp.log(self.scale) + self.k * r**self.m)) / 2
 
-    def __call__(self, r: Rates) -> Rates:
+    def __call__(self, r: Reals) -> Reals:
         return jnp.exp(self.log(r))
 
 

@@ -47,6 +47,7 @@ class Importance(Law):
         return bernoulli(self.ways, key, ids, eligible, rates, "importance")
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Clipped(Law):
     """r ~ U(low, high) with the weight 1 / r, as if it were the whole range: a baseline, and BIASED.
@@ -76,6 +77,7 @@ class Clipped(Law):
         return bernoulli(self.ways, key, ids, eligible, rates, "clipped")
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Complementary(Law):
     """A mask of rate r ~ U[eps, 1 - eps] and its complement, of rate 1 - r: every token is scored once in the two.
@@ -107,6 +109,7 @@ class Complementary(Law):
         return made(ids, t, masks, weights, rates.groups, "complementary")
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Delimiters(Law):
     """Some tokens are hidden more often than at the rate r of the others ("ISAD" of arXiv 2511.18159).

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Key
 
 from mdmjax.process import use_key
 
-DRAWS = 0  # the use of randomness that makes the Draws of a step
+DRAWS, REFIT = 0, 1  # uses of randomness at a step: its Draws, and fitting the law that makes them
 
 # What the seed's key is folded with for other uses. 0 and 1 would give the keys that `init_state` splits it into.
 EVALUATION, SAMPLING, RUNS = 2, 3, 4  # RUNS: the keys of the runs of a comparison, folded with their numbers
@@ -27,14 +27,17 @@ class TrainState:
     average: Any  # exponential moving average of params, the parameters that are evaluated and sampled
     optimizer: Any
     key: Key[Array, ""]  # of the run; never consumed, only folded
+    law: Any = None  # that makes the Draws, where it changes during the run
 
 
-def init_state(init: Callable, optimizer: optax.GradientTransformation, key: Key[Array, ""]) -> TrainState:
+def init_state(
+    init: Callable, optimizer: optax.GradientTransformation, key: Key[Array, ""], law: Any = None
+) -> TrainState:
     """The state before the first step. `init(key) -> params`. `key` is the run's: it is split here once."""
     key_params, key_run = jax.random.split(key)
     params = init(key_params)
     average = jax.tree.map(jnp.copy, params)  # its own buffers, since the state is donated
-    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), key_run)
+    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), key_run, law)
 
 
 def adamw(
@@ -76,6 +79,9 @@ class Step:
     and not counted, and without it all tokens are eligible. A source passes them on (`data.RowSource`). With
     `micro > 1` the gradient is accumulated over that many parts, cut inside each of the `shards` device shares of the
     batch. `axis` is the mapped axis under pmap. Draws are keyed by example, so none of this changes the loss.
+
+    Where the state has a `law`, it takes the place of the objective's, and every `refit_every` steps, the first among
+    them, it is `refit(bind, params, batch, key, law)` (`variance.Refit`) before the step draws.
     """
 
     bind: Callable  # params -> denoiser
@@ -87,12 +93,17 @@ class Step:
     micro: int = 1
     shards: int = 1
     axis: str | None = None
+    refit: Callable | None = None
+    refit_every: int = 1000
 
     def __call__(self, state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
         key = use_key(state.key, state.step, DRAWS)
+        law, objective = self._law(state, batch), self.objective
+        if law is not None:
+            objective = dataclasses.replace(objective, law=law)
 
         def nats(params, part):
-            terms = self.objective(self.bind(params), part, key, self.size)
+            terms = objective(self.bind(params), part, key, self.size)
             return terms.nats.sum(), (terms.tokens.sum(), terms.scored.sum())
 
         value_and_grad = jax.value_and_grad(nats, has_aux=True)
@@ -121,7 +132,15 @@ class Step:
             "learning_rate": jnp.asarray(self.learning_rate(state.step), jnp.float32),
             "scored": scored,
         }
-        return TrainState(state.step + 1, params, average, optimizer, state.key), metrics
+        return TrainState(state.step + 1, params, average, optimizer, state.key, law), metrics
+
+    def _law(self, state: TrainState, batch: dict[str, Array]) -> Any:
+        """The law of this step."""
+        if self.refit is None:
+            return state.law
+        key = use_key(state.key, state.step, REFIT)
+        anew = lambda: self.refit(self.bind, state.params, batch, key, state.law)
+        return jax.lax.cond(state.step % self.refit_every == 0, anew, lambda: state.law)
 
 
 def _split(batch: dict[str, Array], micro: int, shards: int) -> dict[str, Array]:

@@ -1,5 +1,6 @@
-"""The variance of training: its parts, exact or estimated (`nested`), and the laws that reduce it (arXiv 2511.18159)."""
+"""The variance of training: its parts, exact or estimated, and the fit of laws that reduce it (arXiv 2511.18159)."""
 
+from mdmjax.variance.anova import EstimatedParts, Moments, joined, means, nested, parts, replicated, spread_of
 from mdmjax.variance.enumeration import (
     MaskLaw,
     PairLaw,
@@ -7,7 +8,7 @@ from mdmjax.variance.enumeration import (
     count_law,
     coupled_law,
     iid_pair,
-    mirror,
+    mirror_pair,
     rate_law,
 )
 from mdmjax.variance.exact import (
@@ -20,22 +21,40 @@ from mdmjax.variance.exact import (
     second_moment,
     tail_slope,
 )
+from mdmjax.variance.fit import Refit, bin_moments, gradient_squares, loss_squares, starting_law
+from mdmjax.variance.statistics import BatchStatistic, DrawStatistic, grouped
 
 __all__ = [
+    "BatchStatistic",
+    "DrawStatistic",
+    "EstimatedParts",
     "MaskLaw",
+    "Moments",
     "PairLaw",
     "Parts",
+    "Refit",
     "bernoulli_law",
+    "bin_moments",
     "count_law",
     "coupled_law",
     "decompose",
+    "gradient_squares",
+    "grouped",
     "iid_pair",
+    "joined",
+    "loss_squares",
+    "means",
     "minimum_variance",
-    "mirror",
+    "mirror_pair",
+    "nested",
     "optimal_density",
+    "parts",
     "pattern_variance",
     "proxy_moment",
     "rate_law",
+    "replicated",
     "second_moment",
+    "spread_of",
+    "starting_law",
     "tail_slope",
 ]

@@ -102,7 +102,9 @@ def bernoulli_law(length: int, rates: Vector, probabilities: Vector, factors: Ve
 
 
 def rate_law(length: int, eps: float, density: Callable | None = None, *, nodes: int = 400, bins: int = 1) -> MaskLaw:
-    """r ~ U[eps, 1], factor 1 / r, each token masked with probability r; with a density p of r the factor 1 / (p r).
+    """r ~ U[eps, 1], factor (1 - eps) / r, tokens masked with probability r; with a density p of r (1 - eps) / (p r).
+
+    The mean is the integral of dr / r over [eps, 1]; arXiv 2511.18159 leaves out the constant 1 - eps.
 
     p is as in `MaskLaw.reweighted`. At least `nodes` Gauss-Legendre nodes in log r, in panels that end at 1/2, where
     MIRROR has a kink, and at the edges of `bins` bins of equal width in log r, for densities that are constant there.
@@ -115,7 +117,7 @@ def rate_law(length: int, eps: float, density: Callable | None = None, *, nodes:
     edges = np.linspace(math.log(eps), 0, bins + 1)
     log_r, probabilities = _log_nodes(np.union1d(edges, max(math.log(eps), math.log(0.5))), nodes)
     r = np.exp(log_r)
-    law = _bernoulli(length, r, -np.expm1(log_r), probabilities, 1 / r)
+    law = _bernoulli(length, r, -np.expm1(log_r), probabilities, (1 - eps) / r)
     law = dataclasses.replace(law, bins=np.searchsorted(edges[1:-1], log_r))
     return law if density is None else law.reweighted(density)
 
@@ -141,7 +143,7 @@ def count_law(length: int) -> MaskLaw:
     return MaskLaw(counts / length, np.full(length, 1 / length), masks, length / counts, counts - 1, mirrored)
 
 
-def mirror(law: MaskLaw) -> PairLaw:
+def mirror_pair(law: MaskLaw) -> PairLaw:
     """MIRROR: two masks of the same rate, m1 = 1[U < r] and m2 = 1[U > 1 - r] with the same U for each token.
 
     Each has the law of a single mask; cov(m1_i, m2_i) = -min(r, 1 - r)^2. For exact counts, the first and the last l
@@ -156,10 +158,10 @@ def iid_pair(law: MaskLaw) -> PairLaw:
 
 
 def coupled_law(length: int, eps: float, *, nodes: int = 400) -> PairLaw:
-    """A mask at the rate r ~ U[eps, 1 - eps] and its complement at 1 - r, factors 1 / r and 1 / (1 - r).
+    """A mask at the rate r ~ U[eps, 1 - eps] and its complement at 1 - r.
 
-    Each token is scored once. The rate is that of the first mask. ValueError for L > 10, eps outside (0, 1/2) and
-    too few nodes.
+    Factors (1 - 2 eps) / r and (1 - 2 eps) / (1 - r). Each token is scored once. The rate is that of the first mask.
+    ValueError for L > 10, eps outside (0, 1/2) and too few nodes.
     """
     if not 0 < eps < 0.5:
         raise ValueError(f"eps={eps}: must be in (0, 1/2)")
@@ -167,7 +169,7 @@ def coupled_law(length: int, eps: float, *, nodes: int = 400) -> PairLaw:
     low = np.exp(log_r)
     r, rest = np.concatenate([low, 1 - low]), np.concatenate([1 - low, low])
     probabilities = np.concatenate([probabilities, probabilities]) / 2
-    first, second = (_bernoulli(length, a, b, probabilities, 1 / a) for a, b in ((r, rest), (rest, r)))
+    first, second = (_bernoulli(length, a, b, probabilities, (1 - 2 * eps) / a) for a, b in ((r, rest), (rest, r)))
     # all tokens change sides: the mask at M - 1 - m
     return PairLaw(first, second, lambda j, values: first.masks[j][:, None] * values[::-1])
 

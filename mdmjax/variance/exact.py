@@ -6,7 +6,8 @@ m(x) = E[Z | x], its variance is A + B + C (arXiv 2511.18159; the law of total v
     A = E_x E_r Var(Z | x, r),   B = E_x Var_r(m(x, r) | x),   C = Var_x m(x).
 
 The estimate of the bound per token has T = S / L, S the summed cross-entropy at the masked positions, and the factor
-1 / r under the base law r ~ U[eps, 1]; the same for its gradient. Variances of vectors are traces of the covariance.
+(1 - eps) / r under the base law r ~ U[eps, 1]; the same for its gradient. Variances of vectors are traces of the
+covariance.
 
 `table` [X, M] or [X, M, P] holds T for X examples and all M = 2^L masks in the order of `mdmjax.analysis.all_masks`:
 mask m is the number m in binary, position 0 the most significant bit, 1 where hidden. L <= 10. `probabilities` [X] are

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from mdmjax.objectives import autoregressive, dense, negative_elbo
+from mdmjax.objectives import MaskedDiffusion, autoregressive, dense, negative_elbo
 from mdmjax.process import iid
 
 
@@ -31,35 +31,68 @@ class DrawStatistic:
 
     def __call__(
         self, params: Any, example: dict[str, Array], i: Array, key_rate: Key[Array, ""], key_mask: Key[Array, ""]
-    ) -> tuple[Array, dict[str, Any]]:
-        """(mask rate, groups). `example` holds `tokens` [L] and, where some are a prompt, `eligible` [L]."""
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """(facts, groups). `example` holds `tokens` [L] and, where some are a prompt, `eligible` [L].
+
+        Facts: `rate`, the mask rate (l / L of exact counts); `weight`, the factor of the losses; `empty`, the share of
+        ways with nothing hidden; `losses` [K], those of the ways.
+        """
         tokens = example["tokens"][None]
         eligible = example.get("eligible", jnp.ones(tokens.shape[1:], bool))[None]
         size = jnp.maximum(eligible.sum(), 1)
         if self.law is None:
-            rate, loss = jnp.ones(()), lambda p: self._autoregressive(p, tokens, eligible, size)
+            facts = {"rate": jnp.ones(()), "weight": jnp.ones(()), "empty": jnp.zeros(())}
+            losses = lambda p: autoregressive(self.bind(p), tokens, eligible=eligible, nll=self.nll).nats / size
         else:
             law = dataclasses.replace(self.law, spread=iid)
             rates = law.rates(key_rate, i[None], eligible, batch=1)
             draws = law.hide(key_mask, i[None], eligible, rates)
             counted = jnp.issubdtype(rates.value.dtype, jnp.integer)
             rate = rates.value[0] / size if counted else rates.value[0]
-            loss = lambda p: self._loss(p, tokens, eligible, size, draws)
+            facts = {"rate": rate, "weight": rates.weights[0], "empty": 1.0 - draws.masks.any(1).mean()}
+            ways = len(draws.ids)
+            repeated = lambda x: jnp.repeat(x, ways, axis=0)
+            losses = lambda p: (
+                negative_elbo(
+                    self.bind(p), repeated(tokens), draws, vocab=self.vocab, eligible=repeated(eligible), nll=self.nll
+                ).nats
+                / size
+            )
+
+        def loss(params):
+            each = losses(params)
+            return each.mean(), each
+
         if not self.groups:
-            return rate, {"loss": loss(params)}
+            value, each = loss(params)
+            return facts | {"losses": each}, {"loss": value}
+        (value, each), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return facts | {"losses": each}, {"loss": value, **grouped(gradient, self.groups)}
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchStatistic:
+    """As `DrawStatistic`, of the mean over the rows of a batch, whose rates are spread as the law spreads them."""
+
+    bind: Callable
+    law: Any
+    vocab: int
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    nll: Callable = dense
+
+    def __call__(self, params: Any, batch: dict[str, Array], key: Key[Array, ""]) -> dict[str, Any]:
+        """{group: value}. `batch` holds `tokens` [B, L] and maybe `eligible`; the draws are those of ids 0..B-1."""
+        objective, size = MaskedDiffusion(self.vocab, self.law, self.nll), len(batch["tokens"])
+        batch = batch | {"ids": jnp.arange(size)}
+
+        def loss(params):
+            terms = objective(self.bind(params), batch, key, size)
+            return (terms.nats / jnp.maximum(terms.tokens, 1)).mean()
+
+        if not self.groups:
+            return {"loss": loss(params)}
         value, gradient = jax.value_and_grad(loss)(params)
-        return rate, {"loss": value, **grouped(gradient, self.groups)}
-
-    def _loss(self, params, tokens, eligible, size, draws):
-        ways = len(draws.ids)
-        repeated = lambda x: jnp.repeat(x, ways, axis=0)
-        terms = negative_elbo(
-            self.bind(params), repeated(tokens), draws, vocab=self.vocab, eligible=repeated(eligible), nll=self.nll
-        )
-        return terms.nats.mean() / size
-
-    def _autoregressive(self, params, tokens, eligible, size):
-        return autoregressive(self.bind(params), tokens, eligible=eligible, nll=self.nll).nats[0] / size
+        return {"loss": value, **grouped(gradient, self.groups)}
 
 
 def grouped(tree: Any, groups: Mapping[str, str]) -> dict[str, list[Array]]:

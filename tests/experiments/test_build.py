@@ -1,5 +1,7 @@
 """What a config's strings and tuples stand for."""
 
+import math
+
 import jax
 import ml_collections
 import pytest
@@ -39,6 +41,36 @@ def experiment(**changes):
 def test_laws_take_their_fields():
     law = experiment(law__name="continuous", law__schedule="polynomial", law__schedule_args=(3.0,), law__t_min=0.25).law
     assert law == process.Continuous(process.Polynomial(3.0), process.systematic, 0.25)
+
+
+def test_laws_of_importance_are_held_by_the_state():
+    """And are fitted by what the config says; the others take their fields."""
+    made = experiment(
+        law__name="importance", law__ways="mirror", law__bins=5, law__refit_every=7, law__probe="gradient"
+    )
+    assert made.law.ways is process.mirror and made.law.density.mass.shape == (5,)
+    assert made.refit.gradient and made.step.refit_every == 7 and isinstance(made.objective.law, process.ExactCount)
+    assert jax.eval_shape(made.make_state).law.density.mass.shape == (5,)
+    strata = experiment(law__name="clipped", law__spread="strata", law__low=0.2, law__high=0.9).law
+    assert strata == process.Clipped(0.2, 0.9, process.Strata(math.isqrt(strata_batch())))
+    assert experiment(law__name="complementary", law__eps=0.01).law == process.Complementary(0.01)
+    assert experiment(law__ways="copies", law__copies=3).law.ways == process.Copies(3)
+    assert experiment().refit is None and experiment().make_state
+    for fields, words in (
+        (dict(law__ways="both"), "law.ways='both': choose one of"),
+        (dict(law__name="complementary", law__ways="mirror"), "two ways of its own"),
+        (dict(law__name="importance", law__eps=2.0), r"eps=2.0: must be in \(0, 1\)"),
+        (dict(law__name="importance", law__probe="x"), "law.probe='x'"),
+        (dict(law__name="importance", law__refit_every=0), "law.refit_every=0"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            wrong = experiment(**fields)
+            wrong.step  # noqa: B018
+            jax.eval_shape(wrong.make_state)
+
+
+def strata_batch():
+    return experiment().config.train.batch
 
 
 def test_a_sampler_goes_by_the_schedule_of_the_law_or_its_own():

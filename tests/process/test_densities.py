@@ -282,7 +282,7 @@ def test_epr_is_recovered_from_its_values():
     assert found.a.dtype == jnp.float32
     assert divergence(r, w, found) < 1e-6
     unseen = fit_epr(r, w.at[0].set(0), jax.random.key(0))  # rates at which nothing was hidden
-    np.testing.assert_allclose(unseen(r[5:]) / found(r[5:]), unseen(r[-1:])[0] / found(r[-1:])[0], rtol=0.05)
+    assert divergence(r[1:], w[1:], unseen) < 1e-3  # its grid has lost a 120th of the mass
 
 
 def test_epr_keeps_the_best_of_its_starts(x64):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdmjax.variance import nested
+from mdmjax.variance import anova
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -31,12 +31,12 @@ def statistic(example, i, key_rate, key_mask):
     """Rates and masks are drawn uniformly; an example is a number of the table."""
     r, m = jax.random.randint(key_rate, (), 0, R), jax.random.randint(key_mask, (), 0, M)
     z = jnp.asarray(TABLE)[example, r, m]
-    return r, {"vector": {"head": z[:1], "tail": z[1:]}, "loss": z[0]}
+    return {"rate": r}, {"vector": {"head": z[:1], "tail": z[1:]}, "loss": z[0]}
 
 
 def run(key, examples=6, rates=3, masks=2, **how):
     x = jax.random.randint(jax.random.fold_in(key, 1), (examples,), 0, X)
-    return nested.nested(statistic, x, jnp.arange(examples), key, rates=rates, masks=masks, **how)
+    return anova.nested(statistic, x, jnp.arange(examples), key, rates=rates, masks=masks, **how)
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def repeated(repeats, examples, rates=3, masks=2):
         jax.random.split(jax.random.key(0), repeats)
     )
     moments = jax.tree.map(np.asarray, moments)
-    return [nested.parts(jax.tree.map(lambda x, i=i: x[i], moments)) for i in range(repeats)]
+    return [anova.parts(jax.tree.map(lambda x, i=i: x[i], moments)) for i in range(repeats)]
 
 
 @pytest.mark.parametrize("name", ["vector", "loss"])
@@ -68,13 +68,13 @@ def test_the_error_bars_cover():
 def test_the_jackknife_is_that_of_leaving_out_an_example():
     """Recomputed from scratch without each example, for a vector kept whole and for one that is sketched."""
     moments = run(jax.random.key(3), examples=7)
-    whole = nested.parts(moments)["vector"]
+    whole = anova.parts(moments)["vector"]
     left = []
     for i in range(7):
         keep = np.delete(np.arange(7), i)
-        by_example = [np.asarray(x)[keep] for x in moments[:5]]
+        by_example = jax.tree.map(lambda x, keep=keep: np.asarray(x)[keep], list(moments[:5]))
         total = dict(vector=moments.sketches[keep, 1].sum(0), loss=moments.sketches[keep, 0].sum(0))
-        left.append([part.mean for part in nested.parts(nested.Moments(*by_example, total))["vector"]])
+        left.append([part.mean for part in anova.parts(anova.Moments(*by_example, total))["vector"]])
     error = np.sqrt(6 / 7 * ((np.array(left) - np.mean(left, 0)) ** 2).sum(0))
     np.testing.assert_allclose([part.standard_error for part in whole], error, rtol=1e-9)
 
@@ -83,7 +83,7 @@ def test_sketches_keep_products():
     """<sketch(u), sketch(v)> is <u, v> where the vectors fit, and near it where they do not."""
     u, v = jax.random.normal(jax.random.key(0), (2, 5000))
     v = v + u
-    sketch = lambda x, size: nested._sketches({"g": {"a": x[:70].reshape(7, 10), "b": x[70:]}}, size)[0]
+    sketch = lambda x, size: anova._sketches({"g": {"a": x[:70].reshape(7, 10), "b": x[70:]}}, size)[0]
     assert sketch(u, 6000) @ sketch(v, 6000) == pytest.approx(float(u @ v), rel=1e-12)
     near = sketch(u, 500) @ sketch(v, 500)
     assert near != pytest.approx(float(u @ v), rel=1e-9) and near == pytest.approx(float(u @ v), rel=0.2)
@@ -93,12 +93,12 @@ def test_groups_add_up():
     """The whole gradient of two disjoint groups is that of one group with both; error bars too."""
 
     def split(example, i, key_rate, key_mask):
-        r, groups = statistic(example, i, key_rate, key_mask)
-        return r, {"z": groups["vector"]["head"], "a": groups["vector"]["tail"]}
+        facts, groups = statistic(example, i, key_rate, key_mask)
+        return facts, {"z": groups["vector"]["head"], "a": groups["vector"]["tail"]}
 
     key, x, ids = jax.random.key(5), jnp.arange(6) % X, jnp.arange(6)
-    both = nested.parts(nested.nested(split, x, ids, key, rates=2, masks=2), sums={"all": ["a", "z"]})["all"]
-    one = nested.parts(nested.nested(statistic, x, ids, key, rates=2, masks=2))["vector"]
+    both = anova.parts(anova.nested(split, x, ids, key, rates=2, masks=2), sums={"all": ["a", "z"]})["all"]
+    one = anova.parts(anova.nested(statistic, x, ids, key, rates=2, masks=2))["vector"]
     for ours, expected in zip(both, one, strict=True):
         assert ours.mean == pytest.approx(expected.mean) and ours.standard_error == pytest.approx(
             expected.standard_error
@@ -108,30 +108,30 @@ def test_groups_add_up():
 def test_examples_may_be_shared_out():
     """Over eight devices of a pmap, and one call after the other: the same moments as in one call."""
     key, x, ids = jax.random.key(0), jnp.arange(16) % X, jnp.arange(100, 116)
-    call = lambda x, ids: nested.nested(statistic, x, ids, key, rates=2, masks=3)
+    call = lambda x, ids: anova.nested(statistic, x, ids, key, rates=2, masks=3)
     whole = jax.jit(call)(x, ids)
     mapped = jax.pmap(call)(x.reshape(8, 2), ids.reshape(8, 2))
     shares = [jax.tree.map(lambda a, i=i: jnp.asarray(np.asarray(a)[i]), mapped) for i in range(8)]
     later = [jax.jit(call)(x[a : a + 8], ids[a : a + 8]) for a in (0, 8)]
     for found in (shares, later):
-        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), nested.joined(found), whole)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), anova.joined(found), whole)
 
 
 def test_what_draws_nothing_has_the_noise_of_the_data_alone():
     def fixed(example, i, key_rate, key_mask):
-        return jnp.ones(()), {"loss": jnp.asarray(TABLE)[example, 0, 0, 0]}
+        return {}, {"loss": jnp.asarray(TABLE)[example, 0, 0, 0]}
 
     x = jnp.arange(X)
-    moments = nested.nested(fixed, x, x, jax.random.key(0), rates=2, masks=2)
-    parts = nested.parts(moments, {"loss": "nats^2"})["loss"]
+    moments = anova.nested(fixed, x, x, jax.random.key(0), rates=2, masks=2)
+    parts = anova.parts(moments, {"loss": "nats^2"})["loss"]
     assert parts.pattern.mean == parts.rate.mean == 0 and parts.pattern.standard_error == 0
     assert parts.data.mean == pytest.approx(TABLE[:, 0, 0, 0].var(ddof=1)) == parts.total.mean
-    mean = nested.means(moments, "loss", "nats")
+    mean = anova.means(moments, "loss", "nats")
     assert mean.mean == pytest.approx(TABLE[:, 0, 0, 0].mean()) and mean.unit == "nats" and parts.data.unit == "nats^2"
 
 
 def test_two_examples_have_no_error_bar():
-    parts = nested.parts(run(jax.random.key(0), examples=2))["loss"]
+    parts = anova.parts(run(jax.random.key(0), examples=2))["loss"]
     assert np.isfinite(parts.total.mean) and np.isnan(parts.total.standard_error)
 
 

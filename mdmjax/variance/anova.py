@@ -29,7 +29,7 @@ from mdmjax.base import Estimate
 class Moments(NamedTuple):
     """What `nested` keeps of N examples, R rates and M masks, for each of G groups of components, sorted by name."""
 
-    rates: Float[Array, "N R"]  # how much was hidden, as the law says it
+    facts: dict[str, Float[Array, "N R M ..."]]  # what the statistic says of each of its draws besides: their rate, say
     squares: Float[Array, "N R M G"]  # |Z|^2
     of_rates: Float[Array, "N R G"]  # |mean_m Z|^2
     of_examples: Float[Array, "N G"]  # |mean_rm Z|^2
@@ -37,7 +37,7 @@ class Moments(NamedTuple):
     total: dict[str, Any]  # sum_x mean_rm Z, by group
 
 
-class Parts(NamedTuple):
+class EstimatedParts(NamedTuple):
     """A, B, C and their sum, with standard errors."""
 
     pattern: Estimate  # A
@@ -58,10 +58,11 @@ def nested(
 ) -> Moments:
     """R = `rates` draws of the rate for each example, M = `masks` masks for each of them, one statistic at a time.
 
-    `statistic(example, id, key of the rate, key of the mask) -> (rate, {group: pytree})`, differentiable or not; the
-    groups are any vectors. Sequential: memory is four times that of the statistic, whatever N, R and M are, and
-    `sketch` numbers an example and group. N R M statistics are computed. A function for jit, or for pmap or shard_map
-    with the examples shared out. ValueError for fewer than 2 masks, rates or examples: there is no variance of one.
+    `statistic(example, id, key of the rate, key of the mask) -> (facts, {group: pytree})`: facts are a dict of numbers
+    that are kept as they are, the groups any vectors. Sequential: memory is four times that of the statistic, whatever
+    N, R and M are, and `sketch` numbers an example and group. N R M statistics are computed. A function for jit, or for
+    pmap or shard_map with the examples shared out. ValueError for fewer than 2 masks, rates or examples: there is no
+    variance of one.
     """
     for name, count in (("masks", masks), ("rates", rates), ("examples", len(ids))):
         if count < 2:
@@ -78,12 +79,12 @@ def nested(
             key_rate, key_masks = jax.random.split(key)
 
             def of_mask(total, key_mask):
-                rate, z = statistic(row, i, key_rate, key_mask)
-                return add(total, z), (rate, _squares(z))
+                facts, z = statistic(row, i, key_rate, key_mask)
+                return add(total, z), (facts, _squares(z))
 
-            z, (rate, squares) = jax.lax.scan(of_mask, nothing, jax.random.split(key_masks, masks))
+            z, (facts, squares) = jax.lax.scan(of_mask, nothing, jax.random.split(key_masks, masks))
             z = jax.tree.map(lambda x: x / masks, z)
-            return add(total, z), (rate[0], squares, _squares(z))
+            return add(total, z), (facts, squares, _squares(z))
 
         z, by_rate = jax.lax.scan(of_rate, nothing, keys)
         z = jax.tree.map(lambda x: x / rates, z)
@@ -95,7 +96,7 @@ def nested(
 
 def parts(
     moments: Moments, units: Mapping[str, str] | None = None, sums: Mapping[str, Sequence[str]] | None = None
-) -> dict[str, Parts]:
+) -> dict[str, EstimatedParts]:
     """The decomposition of every group, in `units` of its square. Jackknife over the examples: nan for two of them.
 
     `sums` names further groups, each of several disjoint ones: the whole gradient, say, of its parts.
@@ -103,13 +104,7 @@ def parts(
     m = jax.tree.map(lambda x: np.asarray(x, np.float64), moments)
     n, r, k, _ = m.squares.shape
     names = sorted(m.total)
-    total = np.array([sum((leaf**2).sum() for leaf in jax.tree.leaves(m.total[name])) for name in names])
-    along = (m.sketches * m.sketches.sum(0)).sum(2)  # the product of an example's mean with the total, [N, G]
-    squares, of_rates, of_examples = m.squares, m.of_rates, m.of_examples
-    for members in (sums or {}).values():  # squares and products of disjoint components add up
-        at = [names.index(member) for member in members]
-        more = lambda x, at=at: np.concatenate([x, x[..., at].sum(-1, keepdims=True)], -1)
-        squares, of_rates, of_examples, total, along = map(more, (squares, of_rates, of_examples, total, along))
+    squares, of_rates, of_examples, total, along = _with_sums(m, sums)
     a = ((squares.sum(2) - k * of_rates) / (k - 1)).mean(1)  # A_x
     b = (of_rates.sum(1) - r * of_examples) / (r - 1) - a / k  # B_x
     noise = b / r + a / (r * k)
@@ -131,13 +126,43 @@ def parts(
     estimate = lambda i, g, unit: Estimate(float(whole[i, g]), float(error[i, g]), unit, n * r * k, what)
     unit = (units or {}).get
     every = [*names, *(sums or {})]
-    return {name: Parts(*(estimate(i, g, unit(name, "")) for i in range(4))) for g, name in enumerate(every)}
+    return {name: EstimatedParts(*(estimate(i, g, unit(name, "")) for i in range(4))) for g, name in enumerate(every)}
 
 
 def joined(moments: Sequence[Moments]) -> Moments:
     """Moments of different examples as one: what the devices of a pmap, or calls one after the other, have found."""
     *by_example, total = zip(*moments, strict=True)
-    return Moments(*(jnp.concatenate(x) for x in by_example), jax.tree.map(lambda *x: sum(x), *total))
+    together = [jax.tree.map(lambda *x: jnp.concatenate(x), *part) for part in by_example]
+    return Moments(*together, jax.tree.map(lambda *x: sum(x), *total))
+
+
+def replicated(statistic: Callable, keys: Key[Array, "K"], *, sketch: int = 256) -> Moments:
+    """K independent values of `statistic(key) -> {group: pytree}`, of a whole batch say; for `spread_of`."""
+    shape = jax.eval_shape(statistic, keys[0])
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
+
+    def one(total, key):
+        z = statistic(key)
+        return jax.tree.map(jnp.add, total, z), (_squares(z), _sketches(z, sketch))
+
+    total, (squares, sketches) = jax.lax.scan(one, nothing, keys)
+    return Moments({}, squares[:, None, None], squares[:, None], squares, sketches, total)
+
+
+def spread_of(
+    moments: Moments, units: Mapping[str, str] | None = None, sums: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Estimate]:
+    """Var Z of every group from `replicated` values: (sum |Z|^2 - K |mean|^2) / (K - 1), jackknife over them."""
+    m = jax.tree.map(lambda x: np.asarray(x, np.float64), moments)
+    names, n = sorted(m.total), len(m.of_examples)
+    squares, total, along = _with_sums(m, sums)[2:]
+    value = (squares.sum(0) - total / n) / (n - 1)
+    left = (squares.sum(0) - squares - (total - 2 * along + squares) / (n - 1)) / (n - 2)
+    error = np.sqrt((n - 1) / n * ((left - left.mean(0)) ** 2).sum(0))
+    unit = (units or {}).get
+    what = f"variance of {n} replicates, jackknife"
+    every = [*names, *(sums or {})]
+    return {name: Estimate(float(value[g]), float(error[g]), unit(name, ""), n, what) for g, name in enumerate(every)}
 
 
 def means(moments: Moments, group: str, unit: str) -> Estimate:
@@ -145,6 +170,18 @@ def means(moments: Moments, group: str, unit: str) -> Estimate:
     z = np.asarray(moments.sketches, np.float64)[:, sorted(moments.total).index(group)].sum(1)
     error = z.std(ddof=1) / np.sqrt(len(z))
     return Estimate(float(z.mean()), float(error), unit, moments.squares[..., 0].size, f"mean over {len(z)} examples")
+
+
+def _with_sums(m: Moments, sums: Mapping[str, Sequence[str]] | None) -> tuple[np.ndarray, ...]:
+    """Squares of draws, rates, examples and of the total, and the products of the examples with the total."""
+    names = sorted(m.total)
+    total = np.array([sum((leaf**2).sum() for leaf in jax.tree.leaves(m.total[name])) for name in names])
+    along = (m.sketches * m.sketches.sum(0)).sum(2)  # [N, G]
+    found = m.squares, m.of_rates, m.of_examples, total, along
+    for members in (sums or {}).values():  # squares and products of disjoint components add up
+        at = [names.index(member) for member in members]
+        found = tuple(np.concatenate([x, x[..., at].sum(-1, keepdims=True)], -1) for x in found)
+    return found
 
 
 def _first(examples, ids):

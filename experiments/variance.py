@@ -1,0 +1,188 @@
+"""Where the variance of training comes from, and what each way of drawing rates and masks does to it.
+
+For a model and its data: A (masking pattern), B (masking rate) and C (data) of the loss and of the gradient, with error
+bars, under every law; variance times denoiser calls, by which laws are compared; and the noise of the draws of a whole
+batch where its rates are spread. Losses are in nats a token, variances in their square.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import build, cli, runs, train, variance_report
+from mdmjax import process, variance
+from mdmjax.reports import write_report
+
+GRADIENT = "gradient"
+FITTED = {"p_pots": False, "p_pots_gradient": True}  # whether to the gradient
+KINDS = ("base", "clipped", "exact_count", "complementary", *FITTED)
+WAYS = {"": process.single, "mirror": process.mirror, "copies": process.Copies(2)}
+SPREADS = dict(build.SPREADS)
+
+
+def main(config, workdir):
+    """See the module."""
+    began = time.monotonic()
+    runs.quiet_orbax()
+    for name, least in (("examples", 3), ("rates", 2), ("masks", 2), ("batch", 2), ("replicates", 3), ("bins", 1)):
+        if config[name] < least:
+            raise ValueError(f"{name}={config[name]}: must be at least {least}, for there is no variance of fewer")
+    for name in (*config.laws, *config.spreads):
+        law_of(config, name)  # whatever is wrong with one shows here
+    if "base" not in config.laws:
+        raise ValueError(f"laws={tuple(config.laws)}: must hold base, which the others are compared with")
+    runs.refuse_run(workdir)
+    cli.check_workdir(workdir, config)
+    where, twin = config.checkpoint.run, config.checkpoint.autoregressive
+    if not where:
+        where, twin = (trained_here(config, workdir / name, name) for name in ("masked_diffusion", "autoregressive"))
+    trained = runs.load(where, config.checkpoint.which, cli.log)
+    if trained.experiment.autoregressive:
+        raise ValueError(f"checkpoint.run={where}: an autoregressive model draws nothing; give it as autoregressive")
+    probe, examples = rows_of(config, trained)
+    bench = Bench(config, trained, probe, examples)
+    cli.started()
+
+    found, spread = {}, {}
+    with cli.progress(len(config.laws) + len(config.spreads) * len(SPREADS) + bool(twin), unit="law") as bar:
+        for name in config.laws:
+            found[name] = bench.measure(bench.fitted(name))
+            bar.update(len(found))
+        if twin:
+            other = runs.load(twin, config.checkpoint.which, cli.log)
+            if not other.experiment.autoregressive or other.experiment.length != trained.experiment.length:
+                raise ValueError(
+                    f"checkpoint.autoregressive={twin}: must be an autoregressive model of the same length"
+                )
+            found["autoregressive"] = Bench(config, other, probe, examples).measure(None)
+            bar.update(len(found))
+        for name in config.spreads:
+            law = bench.fitted(name)
+            spread[name] = {s: bench.noise(dataclasses.replace(law, spread=SPREADS[s])) for s in SPREADS}
+            bar.update(len(found) + len(spread) * len(SPREADS))
+    report = variance_report.report(
+        config, trained, found, spread, bench.edges, time.monotonic() - began,
+        f"python -m experiments.variance {shlex.join(sys.argv[1:])}",
+    )  # fmt: skip
+    page = write_report(workdir, report)
+    print(cli.summary(report))
+    print(f"\n{variance_report.table(report)}\n\n{report.facts['recommendation']}")
+    cli.log(f"report: {page}")
+
+
+def trained_here(config, folder: Path, objective: str) -> str:
+    """The folder of a run of `train` with the config's model; trains it, where that is not done."""
+    model = config.model.copy_and_resolve_references()
+    model.objective = objective
+    folder.mkdir(parents=True, exist_ok=True)
+    cli.log(f"training {objective} in {folder}")
+    train.main(model, folder)
+    return str(folder)
+
+
+def rows_of(config, trained: runs.Run) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to fit to, examples), evenly spaced and disjoint. ValueError where there are too few."""
+    corpus = trained.data()
+    if config.split not in corpus.splits:
+        raise ValueError(f"split={config.split!r}: the data's splits are {', '.join(corpus.splits)}")
+    tokens, scored = build.rows_of(corpus.splits[config.split], trained.experiment.length, config.split)
+    whole = tokens[scored.all(1)]
+    needed = config.probe_rows + config.examples
+    if len(whole) < needed:
+        raise ValueError(
+            f"the {config.split} split has {len(whole)} whole rows, and probe_rows={config.probe_rows} and "
+            f"examples={config.examples} need {needed}: give fewer"
+        )
+    rows = whole[np.arange(needed) * len(whole) // needed].astype(np.int32)
+    is_probe = np.zeros(needed, bool)
+    is_probe[np.arange(config.probe_rows) * needed // config.probe_rows] = True
+    return rows[is_probe], rows[~is_probe]
+
+
+def law_of(config, name: str):
+    """The law of a name, with independent rates; not yet fitted. ValueError that names the field."""
+    kind, _, ways = name.partition("+")
+    build.choose(kind, "laws", dict.fromkeys(KINDS))
+    how = build.choose(ways, f"laws, after the + of {name!r},", WAYS)
+    if kind == "complementary":
+        if ways:
+            raise ValueError(f"laws={name!r}: complementary has two ways of its own")
+        return process.Complementary(config.eps, process.iid)
+    if kind == "exact_count":
+        return process.ExactCount(process.iid, ways=how)
+    if kind == "clipped":
+        return process.Clipped(spread=process.iid, ways=how)
+    return variance.starting_law(config.eps, config.bins, spread=process.iid, ways=how)
+
+
+class Bench:
+    """The measurements of a model on its rows. Laws of one structure share a compilation."""
+
+    def __init__(self, config, trained: runs.Run, probe: np.ndarray, examples: np.ndarray):
+        self.config, self.trained = config, trained
+        self.probe, self.examples = jnp.asarray(probe), jnp.asarray(examples)
+        self.edges = process.log_edges(config.eps, config.bins)
+        self.bind, self.vocab = trained.experiment.model.bind, trained.experiment.vocab
+        self.groups = dict(config.groups)
+        self.key = jax.random.key(config.seed)
+        self._nested, self._replicated = jax.jit(self._nested_of), jax.jit(self._replicates_of)
+        self._fits = {}
+
+    def fitted(self, name: str):
+        """The law of a name, its density fitted to the probe rows where it has one to fit."""
+        kind = name.partition("+")[0]
+        law = law_of(self.config, name)
+        if kind not in FITTED:
+            return law
+        c = self.config
+        refit = variance.Refit(self.vocab, c.probe_rows, c.probe_masks, c.share, FITTED[kind])
+        batch = {"tokens": self.probe, "ids": jnp.arange(len(self.probe))}
+        run = lambda params, batch, key, law: refit(self.bind, params, batch, key, law)
+        if (kind, law.ways) not in self._fits:
+            self._fits[kind, law.ways] = jax.jit(run)(self.trained.params, batch, jax.random.fold_in(self.key, 1), law)
+        return self._fits[kind, law.ways]
+
+    def measure(self, law) -> dict:
+        """{parts, mean, facts}: the decomposition by group, the mean loss, what is known of the draws."""
+        moments = jax.device_get(self._nested(self.trained.params, law))
+        sums = {GRADIENT: list(self.groups)} if self.groups else {}
+        units = {"loss": "nats^2"}
+        return {
+            "parts": variance.parts(moments, units, sums),
+            "mean": variance.means(moments, "loss", "nats/token"),
+            "facts": moments.facts,
+            "squares": moments.squares,
+            "groups": sorted(moments.total),
+        }
+
+    def noise(self, law) -> dict:
+        """{group: variance of the mean of a batch over its draws, times its rows}: A + B, as the batch has it."""
+        moments = jax.device_get(self._replicated(self.trained.params, law))
+        sums = {GRADIENT: list(self.groups)} if self.groups else {}
+        n = min(self.config.batch, len(self.examples))
+        return {g: e.scaled(n, e.unit) for g, e in variance.spread_of(moments, {"loss": "nats^2"}, sums).items()}
+
+    def _nested_of(self, params, law):
+        c = self.config
+        statistic = variance.DrawStatistic(self.bind, law, self.vocab, self.groups)
+        return variance.nested(
+            lambda *draw: statistic(params, *draw), {"tokens": self.examples}, jnp.arange(len(self.examples)),
+            jax.random.fold_in(self.key, 2), rates=c.rates, masks=c.masks,
+        )  # fmt: skip
+
+    def _replicates_of(self, params, law):
+        c = self.config
+        rows = self.examples[: c.batch]
+        statistic = variance.BatchStatistic(self.bind, law, self.vocab, self.groups)
+        keys = jax.random.split(jax.random.fold_in(self.key, 3), c.replicates)
+        return variance.replicated(lambda key: statistic(params, {"tokens": rows}, key), keys)
+
+
+if __name__ == "__main__":
+    cli.run(main)

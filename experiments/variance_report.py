@@ -1,0 +1,160 @@
+"""The report of `variance`: a table of laws, what follows from it, and the noise against the mask rate."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from experiments import cli, runs
+from mdmjax.base import Estimate
+from mdmjax.reports import Curve, Report
+
+BIASED = ("clipped",)
+HOW = {  # fields of `train` that draw as a law does
+    "base": "law.name=continuous, law.t_min=EPS",
+    "complementary": "law.name=complementary",
+    "p_pots": "law.name=importance",
+    "p_pots_gradient": "law.name=importance, law.probe=gradient",
+    "exact_count": "law.name=exact_count",
+}
+
+
+def calls_of(name: str) -> int:
+    """Denoiser calls of a draw of a law: the ways in which it hides a row."""
+    return 2 if "+" in name or name == "complementary" else 1
+
+
+def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds: float, command: str) -> Report:
+    """What `report.json` holds. `found` and `spread`: of each law, what `variance.Bench` says of it."""
+    groups = [g for g in ("gradient", "loss") if g in found["base"]["parts"]]
+    target = groups[0]
+    per_call = {name: one["parts"][target].total.scaled(calls_of(name), "") for name, one in found.items()}
+    unbiased = [name for name in config.laws if name not in BIASED]
+    best = min(unbiased, key=lambda name: per_call[name].mean)
+    metrics = {f"{best}: variance of the {target} x calls": per_call[best]}
+    for name in config.laws:
+        if name not in (best, "base"):
+            metrics[f"{name}: variance of the {target} x calls"] = per_call[name]
+    metrics |= {f"{name}: mean loss": one["mean"] for name, one in found.items()}
+    gain = per_call["base"].mean / per_call[best].mean
+    how = HOW.get(best.partition("+")[0], best).replace("EPS", f"{config.eps:g}")
+    ways = best.partition("+")[2]
+    advice = (
+        f"Recommended: {best} ({how}{', law.ways=' + ways if ways else ''}), of the unbiased laws here the one with "
+        f"the least variance of the {target} at equal denoiser calls, {gain:.1f} times less than base."
+    )
+    lines = [_line(name, one, group, found["base"]) for group in groups for name, one in found.items()]
+    parts = [
+        {"law": name, "group": group, **{k: _show(v) for k, v in found[name]["parts"][group]._asdict().items()}}
+        for name in found
+        for group in found[name]["parts"]
+        if group not in groups
+    ]
+    batch = [
+        {"law": name, "group": group, **{s: _show(by_spread[s][group]) for s in by_spread}}
+        for name, by_spread in spread.items()
+        for group in groups
+    ]
+    return Report(
+        title=f"Variance of training: {trained.workdir}",
+        summary=f"{config.examples} examples x {config.rates} rates x {config.masks} masks; step {trained.step}.",
+        command=command,
+        config=cli.to_dict(config),
+        seed=config.seed,
+        wall_seconds=seconds,
+        metrics=metrics,
+        baselines={"base": per_call["base"]},
+        facts={
+            "recommendation": advice,
+            "laws": lines,
+            f"A + B of a batch of {config.batch} rows, times its rows": batch,
+            "groups of parameters": parts,
+            "weights": [_weights(name, one) for name, one in found.items() if name != "autoregressive"],
+            "eps": config.eps,
+        },
+        curves=_curves(found, groups, edges),
+    )
+
+
+def table(report: Report) -> str:
+    """The laws as text."""
+    rows = report.facts["laws"]
+    return cli.table((tuple(row.values()) for row in rows), tuple(rows[0]))
+
+
+def _line(name: str, one: dict, group: str, base: dict) -> dict[str, Any]:
+    """A row of the table of laws. The ratio has no error bar of its own: those of both sides stand beside it."""
+    p, calls = one["parts"][group], calls_of(name)
+    ratio = base["parts"][group].total.mean / (p.total.mean * calls) if p.total.mean > 0 else math.nan
+    return {
+        "law": name + (" (biased)" if name in BIASED else ""),
+        "of": group,
+        "mean loss": _show(one["mean"]),
+        "A": _show(p.pattern),
+        "B": _show(p.rate),
+        "C": _show(p.data),
+        "total": _show(p.total),
+        "calls": calls,
+        "total x calls": _show(p.total.scaled(calls, "")),
+        "base / this": f"{ratio:.2f}",
+    }
+
+
+def _weights(name: str, one: dict) -> dict[str, Any]:
+    """What the weights of a law are like: their effective number, the largest, how often nothing was hidden."""
+    # of one way of a draw, relative to those of the loss: the weight times the rate is 1 / p
+    w = np.asarray(one["facts"]["weight"], np.float64) * np.asarray(one["facts"]["rate"], np.float64)
+    return {
+        "law": name,
+        "effective share of 1 / p": f"{w.sum() ** 2 / (w.size * (w**2).sum()):.3f}",
+        "largest 1 / p": f"{w.max():.3g}",
+        "largest weight": f"{np.max(one['facts']['weight']):.3g}",
+        "share with nothing hidden": f"{np.mean(one['facts']['empty']):.4f}",
+    }
+
+
+def _curves(found: dict, groups: list[str], edges: np.ndarray) -> dict[str, Curve]:
+    """E[|Z|^2 | r] with the weight 1 / r, and the correlation of the two ways of a mirror, in bins of r."""
+    curves = {}
+    x = np.log10(np.sqrt(edges[1:] * edges[:-1]))
+    label = "log10 of the mask rate"
+    for name in ("base", "exact_count"):
+        if name not in found:
+            continue
+        one = found[name]
+        rate = np.asarray(one["facts"]["rate"], np.float64)
+        for group in groups:
+            z = np.asarray(one["squares"], np.float64)
+            at = (
+                one["groups"].index("loss")
+                if group == "loss"
+                else [i for i, g in enumerate(one["groups"]) if g != "loss"]
+            )
+            z = z[..., at] if group == "loss" else z[..., at].sum(-1)
+            scale = 1 / np.square(np.asarray(one["facts"]["weight"], np.float64) * rate)  # as if the weight were 1 / r
+            y, error = _binned(rate, z * scale, edges)
+            curves[f"{group}, {name}"] = Curve(x, y, error, "", f"E[|Z|^2 | r] of the {group}, weight 1 / r", label)
+    for name, one in found.items():
+        losses = np.asarray(one["facts"]["losses"], np.float64)
+        if losses.shape[-1] == 2 and "mirror" in name:
+            centred = losses - losses.mean(2, keepdims=True)
+            rate = np.asarray(one["facts"]["rate"], np.float64)
+            both = _binned(rate, centred.prod(-1), edges)[0]
+            one_way = _binned(rate, (centred**2).mean(-1), edges)[0]
+            curves[name] = Curve(x, both / np.where(one_way > 0, one_way, np.nan), None, "",
+                                 "correlation of the losses of the two ways", label)  # fmt: skip
+    return curves
+
+
+def _binned(rate, z, edges) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error of z by bin of the rate; nan where a bin has fewer than two."""
+    at = np.clip(np.searchsorted(edges, rate.ravel(), side="left") - 1, 0, len(edges) - 2)
+    n = np.bincount(at, minlength=len(edges) - 1).astype(float)
+    n[n < 2] = np.nan
+    mean = np.bincount(at, z.ravel(), minlength=len(n)) / n
+    square = np.bincount(at, z.ravel() ** 2, minlength=len(n)) / n
+    return mean, np.sqrt(np.maximum(square - mean**2, 0) / (n - 1))
+
+
+def _show(estimate: Estimate) -> str:
+    return str(estimate.scaled(1, "")).strip()
