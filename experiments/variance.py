@@ -37,7 +37,6 @@ def main(config, workdir):
         law_of(config, name)  # whatever is wrong with one shows here
     if "base" not in config.laws:
         raise ValueError(f"laws={tuple(config.laws)}: must hold base, which the others are compared with")
-    runs.refuse_run(workdir)
     cli.check_workdir(workdir, config)
     where, twin = config.checkpoint.run, config.checkpoint.autoregressive
     if not where:
