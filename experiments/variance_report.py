@@ -67,7 +67,7 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
         facts={
             "recommendation": advice,
             "laws": lines,
-            f"A + B of a batch of {config.batch} rows, times its rows": batch,
+            "A + B of a batch, times its rows": batch,
             "groups of parameters": parts,
             "weights": [_weights(name, one) for name, one in found.items() if name != "autoregressive"],
             "eps": config.eps,

@@ -19,6 +19,7 @@ KEPT = {
     "training/demo": "demo_python_docs",
     **{f"orders/{name}": f"orders_{name}" for name in ("bayes", "adult", "magic", "text")},
     **{"schedules/toy": "schedules_toy", "schedules/search-chain": "schedules_chain"},
+    "variance/demo": "variance_demo",
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
 }
 
