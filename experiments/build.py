@@ -218,11 +218,14 @@ class Experiment:
         q, k = (jax.ShapeDtypeStruct(shape(heads), c.dtype) for heads in (c.heads, c.key_heads))
         jax.jit(functools.partial(c.attention, causal=c.causal)).lower(q, k, k)
 
-    def nll(self, capacity: float | Callable = 1.0) -> Callable:
-        """The cross-entropy, `capacity` being the share of the positions that is read out in one call."""
+    def nll(self, capacity: float | Callable = 1.0, groups: int | None = None) -> Callable:
+        """The cross-entropy, `capacity` being the share of the positions that is read out in one call.
+
+        The rows are packed in `groups`: one for each device that shares a batch, if not given.
+        """
         c = self.config.readout
         name = c.name if c.name != "auto" else ("packed" if self.vocab >= 1000 else "dense")
-        packed = objectives.Packed(capacity, groups=self.layout.shards, chunk=c.chunk)
+        packed = objectives.Packed(capacity, groups=groups or self.layout.shards, chunk=c.chunk)
         return choose(name, "readout.name", dict(dense=objectives.dense, packed=packed))
 
     @property
@@ -230,9 +233,9 @@ class Experiment:
         c = self.config.law
         alpha = schedule(c, "law")
         strata = lambda: process.Strata(c.strata or math.isqrt(self.config.train.batch))
-        spread = strata() if c.spread == "strata" else choose(c.spread, "law.spread", SPREADS)
+        spread = strata() if c.spread == "strata" else choose(c.spread, "law.spread", SPREADS | {"strata": None})
         copies = lambda: process.Copies(c.copies)
-        ways = copies() if c.ways == "copies" else choose(c.ways, "law.ways", WAYS)
+        ways = copies() if c.ways == "copies" else choose(c.ways, "law.ways", WAYS | {"copies": None})
         if c.name == "complementary" and c.ways != "single":
             raise ValueError(f"law.ways={c.ways!r}: law.name='complementary' has two ways of its own; leave it single")
         laws = dict(
@@ -254,7 +257,10 @@ class Experiment:
         if c.refit_every < 1:
             raise ValueError(f"law.refit_every={c.refit_every}: must be at least 1")
         gradient = choose(c.probe, "law.probe", dict(loss=False, gradient=True))
-        return variance.Refit(self.vocab, c.probe_rows, c.probe_masks, c.share, gradient, self.nll(), self.layout.axis)
+        if gradient and self.config.network.attention == "splash":
+            raise ValueError("law.probe='gradient' takes one row at a time, which network.attention='splash' cannot")
+        rows = -(-c.probe_rows // self.layout.shards) * self.layout.shards  # splash shares rows out
+        return variance.Refit(self.vocab, rows, c.probe_masks, c.share, gradient, self.nll(groups=1), self.layout.axis)
 
     @property
     def objective(self) -> Callable:

@@ -122,8 +122,10 @@ class Bench:
             order=lambda: objectives.OrderSpace(c.every_step),
             time=lambda: objectives.TimeSpace(c.t_min, c.least, c.power, c.reconstruct),
         )
-        if not 0 < c.t_min < 1 or not c.power > 0:
-            raise ValueError(f"order.t_min={c.t_min}, order.power={c.power}: must be in (0, 1), and > 0")
+        if not 0 < c.t_min < 1:
+            raise ValueError(f"order.t_min={c.t_min}: must be in (0, 1)")
+        if not c.power > 0:
+            raise ValueError(f"order.power={c.power}: must be > 0")
         law = build.choose(c.estimator, "order.estimator", laws)()
         control = None
         if c.entropy:

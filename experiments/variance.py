@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build, cli, runs, train, variance_report
-from mdmjax import process, variance
+from mdmjax import process, training, variance
 from mdmjax.reports import write_report
 
 GRADIENT = "gradient"
 FITTED = {"p_pots": False, "p_pots_gradient": True}  # whether to the gradient
 KINDS = ("base", "clipped", "exact_count", "complementary", *FITTED)
 WAYS = {"": process.single, "mirror": process.mirror, "copies": process.Copies(2)}
-SPREADS = dict(build.SPREADS)
+SPREADS = build.SPREADS
 
 
 def main(config, workdir):
@@ -35,17 +35,24 @@ def main(config, workdir):
             raise ValueError(f"{name}={config[name]}: must be at least {least}, for there is no variance of fewer")
     for name in (*config.laws, *config.spreads):
         law_of(config, name)  # whatever is wrong with one shows here
+    refit_of(config, 2, gradient=False)
+    if config.batch > config.examples:
+        raise ValueError(f"batch={config.batch}: must be at most examples={config.examples}, which it is made of")
     if "base" not in config.laws:
         raise ValueError(f"laws={tuple(config.laws)}: must hold base, which the others are compared with")
-    cli.check_workdir(workdir, config)
     where, twin = config.checkpoint.run, config.checkpoint.autoregressive
     if not where:
+        cli.check_workdir(workdir, config)
         where, twin = (trained_here(config, workdir / name, name) for name in ("masked_diffusion", "autoregressive"))
+        if not (where and twin):
+            return
     trained = runs.load(where, config.checkpoint.which, cli.log)
     if trained.experiment.autoregressive:
         raise ValueError(f"checkpoint.run={where}: an autoregressive model draws nothing; give it as autoregressive")
     probe, examples = rows_of(config, trained)
     bench = Bench(config, trained, probe, examples)
+    other = Bench(config, twin_of(config, twin, trained), probe, examples) if twin else None
+    cli.check_workdir(workdir, config)
     cli.started()
 
     found, spread = {}, {}
@@ -53,13 +60,8 @@ def main(config, workdir):
         for name in config.laws:
             found[name] = bench.measure(bench.fitted(name))
             bar.update(len(found))
-        if twin:
-            other = runs.load(twin, config.checkpoint.which, cli.log)
-            if not other.experiment.autoregressive or other.experiment.length != trained.experiment.length:
-                raise ValueError(
-                    f"checkpoint.autoregressive={twin}: must be an autoregressive model of the same length"
-                )
-            found["autoregressive"] = Bench(config, other, probe, examples).measure(None)
+        if other:
+            found["autoregressive"] = other.measure(None)
             bar.update(len(found))
         for name in config.spreads:
             law = bench.fitted(name)
@@ -75,14 +77,31 @@ def main(config, workdir):
     cli.log(f"report: {page}")
 
 
-def trained_here(config, folder: Path, objective: str) -> str:
-    """The folder of a run of `train` with the config's model; trains it, where that is not done."""
+def twin_of(config, twin: str, trained: runs.Run) -> runs.Run:
+    """The autoregressive run beside another. ValueError where it is not one of the same tokens and length."""
+    other = runs.load(twin, config.checkpoint.which, cli.log)
+    if not other.experiment.autoregressive:
+        raise ValueError(f"checkpoint.autoregressive={twin}: its objective is {other.experiment.config.objective}")
+    if other.vocabulary != trained.vocabulary or other.experiment.length != trained.experiment.length:
+        raise ValueError(
+            f"checkpoint.autoregressive={twin}: its vocabulary ({other.experiment.vocab} tokens) or length "
+            f"({other.experiment.length}) is not that of {trained.workdir} ({trained.experiment.vocab}, "
+            f"{trained.experiment.length})"
+        )
+    return other
+
+
+def trained_here(config, folder: Path, objective: str) -> str | None:
+    """The folder of a run of `train` with the config's model; trains it, where that is not done. None: was stopped."""
     model = config.model.copy_and_resolve_references()
     model.objective = objective
     folder.mkdir(parents=True, exist_ok=True)
     cli.log(f"training {objective} in {folder}")
     train.main(model, folder)
-    return str(folder)
+    checkpoints = training.Checkpoints(folder / "checkpoints", read_only=True)
+    done = model.train.steps in checkpoints.steps()
+    checkpoints.close()
+    return str(folder) if done else None
 
 
 def rows_of(config, trained: runs.Run) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +139,16 @@ def law_of(config, name: str):
     return variance.starting_law(config.eps, config.bins, spread=process.iid, ways=how)
 
 
+def refit_of(config, vocab: int, gradient: bool) -> variance.Refit:
+    """What fits the laws. ValueError that names the field."""
+    for name, least in (("probe_rows", 1), ("probe_masks", 1)):
+        if config[name] < least:
+            raise ValueError(f"{name}={config[name]}: must be at least {least}")
+    if not 0 < config.share <= 1:
+        raise ValueError(f"share={config.share}: must be in (0, 1]: every rate has to be drawn")
+    return variance.Refit(vocab, config.probe_rows, config.probe_masks, config.share, gradient)
+
+
 class Bench:
     """The measurements of a model on its rows. Laws of one structure share a compilation."""
 
@@ -129,6 +158,7 @@ class Bench:
         self.edges = process.log_edges(config.eps, config.bins)
         self.bind, self.vocab = trained.experiment.model.bind, trained.experiment.vocab
         self.groups = dict(config.groups)
+        variance.grouped(jax.eval_shape(trained.experiment.model.init, jax.random.key(0)), self.groups)
         self.key = jax.random.key(config.seed)
         self._nested, self._replicated = jax.jit(self._nested_of), jax.jit(self._replicates_of)
         self._fits = {}
@@ -140,7 +170,7 @@ class Bench:
         if kind not in FITTED:
             return law
         c = self.config
-        refit = variance.Refit(self.vocab, c.probe_rows, c.probe_masks, c.share, FITTED[kind])
+        refit = refit_of(c, self.vocab, FITTED[kind])
         batch = {"tokens": self.probe, "ids": jnp.arange(len(self.probe))}
         run = lambda params, batch, key, law: refit(self.bind, params, batch, key, law)
         if (kind, law.ways) not in self._fits:
@@ -164,7 +194,7 @@ class Bench:
         """{group: variance of the mean of a batch over its draws, times its rows}: A + B, as the batch has it."""
         moments = jax.device_get(self._replicated(self.trained.params, law))
         sums = {GRADIENT: list(self.groups)} if self.groups else {}
-        n = min(self.config.batch, len(self.examples))
+        n = self.config.batch
         return {g: e.scaled(n, e.unit) for g, e in variance.spread_of(moments, {"loss": "nats^2"}, sums).items()}
 
     def _nested_of(self, params, law):

@@ -10,13 +10,19 @@ from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report
 
 BIASED = ("clipped",)
+_FIT = "law.name=importance, law.eps={eps:g}, law.bins={bins}, law.share={share:g}"
 HOW = {  # fields of `train` that draw as a law does
-    "base": "law.name=continuous, law.t_min=EPS",
-    "complementary": "law.name=complementary",
-    "p_pots": "law.name=importance",
-    "p_pots_gradient": "law.name=importance, law.probe=gradient",
+    "base": "law.name=continuous, law.t_min={eps:g}",
+    "complementary": "law.name=complementary, law.eps={eps:g}",
+    "p_pots": _FIT,
+    "p_pots_gradient": f"{_FIT}, law.probe=gradient",
     "exact_count": "law.name=exact_count",
 }
+
+
+def biased(name: str) -> bool:
+    """Whether a law has another mean than the bound."""
+    return name.partition("+")[0] in BIASED
 
 
 def calls_of(name: str) -> int:
@@ -29,20 +35,15 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
     groups = [g for g in ("gradient", "loss") if g in found["base"]["parts"]]
     target = groups[0]
     per_call = {name: one["parts"][target].total.scaled(calls_of(name), "") for name, one in found.items()}
-    unbiased = [name for name in config.laws if name not in BIASED]
+    unbiased = [name for name in config.laws if not biased(name)]
     best = min(unbiased, key=lambda name: per_call[name].mean)
     metrics = {f"{best}: variance of the {target} x calls": per_call[best]}
     for name in config.laws:
         if name not in (best, "base"):
-            metrics[f"{name}: variance of the {target} x calls"] = per_call[name]
+            mark = " (biased)" if biased(name) else ""
+            metrics[f"{name}{mark}: variance of the {target} x calls"] = per_call[name]
     metrics |= {f"{name}: mean loss": one["mean"] for name, one in found.items()}
-    gain = per_call["base"].mean / per_call[best].mean
-    how = HOW.get(best.partition("+")[0], best).replace("EPS", f"{config.eps:g}")
-    ways = best.partition("+")[2]
-    advice = (
-        f"Recommended: {best} ({how}{', law.ways=' + ways if ways else ''}), of the unbiased laws here the one with "
-        f"the least variance of the {target} at equal denoiser calls, {gain:.1f} times less than base."
-    )
+    advice = _advice(config, best, target, per_call["base"], per_call[best])
     lines = [_line(name, one, group, found["base"]) for group in groups for name, one in found.items()]
     parts = [
         {"law": name, "group": group, **{k: _show(v) for k, v in found[name]["parts"][group]._asdict().items()}}
@@ -76,6 +77,22 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
     )
 
 
+def _advice(config, best: str, target: str, base: Estimate, least: Estimate) -> str:
+    """What follows from the table, with the error of the ratio as if the two estimates were independent."""
+    kind, _, ways = best.partition("+")
+    if best == "base":
+        return f"Of the unbiased laws here none has less variance of the {target} at equal denoiser calls than base."
+    gain = base.mean / least.mean
+    error = gain * math.hypot(base.standard_error / base.mean, least.standard_error / least.mean)
+    fields = HOW[kind].format(eps=config.eps, bins=config.bins, share=config.share)
+    fields += f", law.ways={ways}" if ways else ""
+    told = "" if gain - 2 * error > 1 else "; the two are not told apart"
+    return (
+        f"Recommended for `train`: {best} ({fields}), of the unbiased laws here the one with the least variance of the "
+        f"{target} at equal denoiser calls, {gain:.1f} +- {error:.1f} times less than base{told}."
+    )
+
+
 def table(report: Report) -> str:
     """The laws as text."""
     rows = report.facts["laws"]
@@ -87,7 +104,7 @@ def _line(name: str, one: dict, group: str, base: dict) -> dict[str, Any]:
     p, calls = one["parts"][group], calls_of(name)
     ratio = base["parts"][group].total.mean / (p.total.mean * calls) if p.total.mean > 0 else math.nan
     return {
-        "law": name + (" (biased)" if name in BIASED else ""),
+        "law": name + (" (biased)" if biased(name) else ""),
         "of": group,
         "mean loss": _show(one["mean"]),
         "A": _show(p.pattern),
@@ -106,8 +123,8 @@ def _weights(name: str, one: dict) -> dict[str, Any]:
     w = np.asarray(one["facts"]["weight"], np.float64) * np.asarray(one["facts"]["rate"], np.float64)
     return {
         "law": name,
-        "effective share of 1 / p": f"{w.sum() ** 2 / (w.size * (w**2).sum()):.3f}",
-        "largest 1 / p": f"{w.max():.3g}",
+        "effective share of weight x rate": f"{w.sum() ** 2 / (w.size * (w**2).sum()):.3f}",
+        "largest weight x rate": f"{w.max():.3g}",
         "largest weight": f"{np.max(one['facts']['weight']):.3g}",
         "share with nothing hidden": f"{np.mean(one['facts']['empty']):.4f}",
     }
@@ -132,28 +149,26 @@ def _curves(found: dict, groups: list[str], edges: np.ndarray) -> dict[str, Curv
             )
             z = z[..., at] if group == "loss" else z[..., at].sum(-1)
             scale = 1 / np.square(np.asarray(one["facts"]["weight"], np.float64) * rate)  # as if the weight were 1 / r
-            y, error = _binned(rate, z * scale, edges)
-            curves[f"{group}, {name}"] = Curve(x, y, error, "", f"E[|Z|^2 | r] of the {group}, weight 1 / r", label)
+            y = _binned(rate, z * scale, edges)
+            curves[f"{group}, {name}"] = Curve(x, y, None, "", f"E[|Z|^2 | r] of the {group}, weight 1 / r", label)
     for name, one in found.items():
         losses = np.asarray(one["facts"]["losses"], np.float64)
         if losses.shape[-1] == 2 and "mirror" in name:
             centred = losses - losses.mean(2, keepdims=True)
             rate = np.asarray(one["facts"]["rate"], np.float64)
-            both = _binned(rate, centred.prod(-1), edges)[0]
-            one_way = _binned(rate, (centred**2).mean(-1), edges)[0]
+            both = _binned(rate, centred.prod(-1), edges)
+            one_way = _binned(rate, (centred**2).mean(-1), edges)
             curves[name] = Curve(x, both / np.where(one_way > 0, one_way, np.nan), None, "",
                                  "correlation of the losses of the two ways", label)  # fmt: skip
     return curves
 
 
-def _binned(rate, z, edges) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard error of z by bin of the rate; nan where a bin has fewer than two."""
+def _binned(rate, z, edges) -> np.ndarray:
+    """Mean of z by bin of the rate; nan where a bin has fewer than two. No error bar: draws share examples."""
     at = np.clip(np.searchsorted(edges, rate.ravel(), side="left") - 1, 0, len(edges) - 2)
     n = np.bincount(at, minlength=len(edges) - 1).astype(float)
     n[n < 2] = np.nan
-    mean = np.bincount(at, z.ravel(), minlength=len(n)) / n
-    square = np.bincount(at, z.ravel() ** 2, minlength=len(n)) / n
-    return mean, np.sqrt(np.maximum(square - mean**2, 0) / (n - 1))
+    return np.bincount(at, z.ravel(), minlength=len(n)) / n
 
 
 def _show(estimate: Estimate) -> str:

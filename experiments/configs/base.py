@@ -267,11 +267,11 @@ def variance() -> ConfigDict:
                 "exact_count", "exact_count+mirror", "clipped",
             ),
             spreads=("base", "p_pots", "exact_count"),  # of these: laws whose rates are spread over a batch, each way
-            groups=dict(  # of parameters, by an expression found in their path, the first that is; none: the loss alone
-                embeddings="embed|position|readout",
-                attention="query|key|value|qkv|out",
-                feedforward="gate|up|down",
-                norms=".",
+            groups=(  # of parameters: a name, and an expression; the first found in a path counts; none: the loss alone
+                ("embeddings", "embed|position|readout"),
+                ("attention", "(query|key|value|qkv|out)/"),
+                ("feedforward", "(gate|up|down)/"),
+                ("norms", "."),
             ),
             examples=32,  # N; each has R rates, and each of those M masks
             rates=4,

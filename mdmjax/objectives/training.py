@@ -13,14 +13,14 @@ from jaxtyping import Array, Key
 from mdmjax.base import Denoiser
 from mdmjax.objectives.bounds import Terms, autoregressive, negative_elbo
 from mdmjax.objectives.readout import dense
-from mdmjax.process import ExactCount
+from mdmjax.process import Delimiters, ExactCount
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskedDiffusion:
     """The negative ELBO under the draws of `law`: the mean of the K ways in which it hides a row; B K denoiser rows.
 
-    A batch may hold `often` [B, L] for a law that asks which tokens are to be hidden more often (`Delimiters`).
+    For the law `Delimiters` the batch holds `often` [B, L], the tokens that are to be hidden more often.
     """
 
     vocab: int
@@ -30,7 +30,7 @@ class MaskedDiffusion:
     def __call__(self, denoiser: Denoiser, batch: dict[str, Array], key: Key[Array, ""], size: int) -> Terms:
         tokens = batch["tokens"]
         eligible = batch.get("eligible", jnp.ones(tokens.shape, bool))
-        special = {"often": batch["often"]} if "often" in batch else {}
+        special = {"often": batch["often"]} if isinstance(self.law, Delimiters) else {}
         draws = self.law.draw(key, batch["ids"], eligible, batch=size, **special)
         ways = len(draws.ids) // len(tokens)
         repeated = lambda x: x if ways == 1 else jnp.repeat(x, ways, axis=0)

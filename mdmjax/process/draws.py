@@ -41,7 +41,7 @@ def single(key: Key[Array, ""], length: int) -> Float[Array, "1 L"]:
 
 
 def mirror(key: Key[Array, ""], length: int) -> Float[Array, "2 L"]:
-    """Two ways from the same numbers U: where U < r, and where 1 - U <= r (MIRROR of arXiv 2511.18159).
+    """Two ways from the same numbers U: where U < r, and where 1 - U < r (MIRROR of arXiv 2511.18159).
 
     Either is a mask of rate r. Cov(m1_i, m2_i) = -min(r, 1 - r)^2, so where the loss is larger the more is hidden, the
     two are negatively correlated and vary less together than two independent masks. At r = 1/2 they are complements.

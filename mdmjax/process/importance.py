@@ -109,9 +109,8 @@ class Complementary(Law):
         return made(ids, t, masks, weights, rates.groups, "complementary")
 
 
-@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Delimiters(Law):
+class Delimiters:
     """Some tokens are hidden more often than at the rate r of the others ("ISAD" of arXiv 2511.18159).
 
     They are hidden with probability q = min(r + extra, (1 + r) / 2), and the batch says which they are (`often` [B, L]:
@@ -141,7 +140,7 @@ class Delimiters(Law):
         batch: int,
         often: Bool[Array, "B L"],
     ) -> Draws:
-        """As `Law.draw`; `often`: which tokens are hidden more often."""
+        """As `Law.draw`; `often`: which tokens are hidden more often. Rates and masks are not drawn apart."""
         spread = self.spread(key, ids, batch)
         rate = self.eps + (1 - self.eps) * spread.uniform()
         more = jnp.minimum(rate + self.extra, (1 + rate) / 2)

@@ -62,7 +62,9 @@ class Refit:
     To the first `rows` rows of the batch, with `masks` masks in each bin of the density; mixed with a `share` of the
     base law, so that no weight is above 1 / (share r). `gradient`: to the norm of the gradient in place of the loss,
     a backward pass a row. The batch is the one that is trained on next: its rows see other draws there. Over a mapped
-    `axis` the moments are averaged. ValueError for rows or masks < 1 and a share outside (0, 1].
+    `axis` (pmap) each device takes as many rows, and the moments are averaged: so the density, and with it the draws,
+    depend there on the number of devices, which nothing else does; the bound that is trained on does not. ValueError
+    for rows or masks < 1 and a share outside (0, 1].
     """
 
     vocab: int

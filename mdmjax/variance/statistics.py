@@ -97,6 +97,8 @@ class BatchStatistic:
 
 def grouped(tree: Any, groups: Mapping[str, str]) -> dict[str, list[Array]]:
     """The leaves of each group: of the first regular expression found in their path. ValueError for an empty group."""
+    if reserved := {"loss", "gradient"} & set(groups):
+        raise ValueError(f"groups={list(groups)}: {', '.join(sorted(reserved))} is no name for a group of parameters")
     found: dict[str, list[Array]] = {name: [] for name in groups}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -43,7 +43,7 @@ def test_a_model_is_trained_and_its_variance_split(run, tmp_path):
     assert set(batch) == {"law", "group", "iid", "stratified", "systematic"}
     assert "Recommended: " in out and "clipped (" not in out.split("Recommended: ")[1]
     weights = {row["law"]: row for row in report["facts"]["weights"]}
-    assert weights["base"]["effective share of 1 / p"] == "1.000"
+    assert weights["base"]["effective share of weight x rate"] == "1.000"
     assert {"loss, base", "gradient, base", "base+mirror"} <= set(report["curves"])
 
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "masked_diffusion" / "checkpoints").rglob("*")}

@@ -56,14 +56,14 @@ def test_laws_have_the_parts_that_enumeration_says(name):
     """Of loss and gradient: the estimates from many examples within 4.5 of their own errors, which are small."""
     law, exact = (make() for make in LAWS[name])
     t, n = exact_toy.toy(0), 1500
-    statistic = variance.DrawStatistic(bind, law, V, {"gradient": "."})
+    statistic = variance.DrawStatistic(bind, law, V, {"all": "."})
     run = jax.jit(
         lambda p, x, ids: variance.nested(
             lambda *draw: statistic(p, *draw), {"tokens": x}, ids, jax.random.key(0), rates=2, masks=2
         )
     )
     moments = run(params(), rows(n), jnp.arange(n))
-    found = variance.parts(moments)
+    found = variance.parts(moments, sums={"gradient": ["all"]})
     for group, table in (("loss", t.loss), ("gradient", t.gradient)):
         truth = variance.decompose(table, exact, t.p)
         for estimate, value in zip(found[group], (truth.pattern, truth.rate, truth.data, truth.total), strict=True):
@@ -78,7 +78,7 @@ def test_laws_have_the_parts_that_enumeration_says(name):
 
 def test_a_network_that_draws_nothing_has_data_noise_alone():
     causal = lambda params: lambda tokens, t=None, *, at=None: bind(params)(tokens * 0)  # sees nothing
-    statistic = variance.DrawStatistic(causal, None, V, {"gradient": "."})
+    statistic = variance.DrawStatistic(causal, None, V, {"all": "."})
     moments = variance.nested(
         lambda *draw: statistic(params(), *draw),
         {"tokens": rows(40)},
@@ -175,6 +175,7 @@ def test_a_logged_baseline_leaves_the_gradient_alone():
         (lambda: variance.Refit(V, rows=0), "rows=0.*>= 1"),
         (lambda: variance.Refit(V, share=0.0), r"share=0.0.*\(0, 1\]"),
         (lambda: variance.grouped({"a": jnp.ones(2)}, {"b": "nothing"}), "no parameter has a path"),
+        (lambda: variance.grouped({"a": jnp.ones(2)}, {"loss": "."}), "loss is no name"),
         (lambda: variance.starting_law(1.5), r"eps=1.5.*\(0, 1\)"),
     ],
 )

@@ -50,8 +50,8 @@ def repeated(repeats, examples, rates=3, masks=2):
 
 @pytest.mark.parametrize("name", ["vector", "loss"])
 def test_the_parts_are_unbiased(name):
-    """The mean of 2,000 small designs is the truth, within four standard errors; parts below 0 are left so."""
-    found = np.array([[part.mean for part in p[name]] for p in repeated(2000, 6)])
+    """The mean of 1,000 small designs is the truth, within four standard errors; parts below 0 are left so."""
+    found = np.array([[part.mean for part in p[name]] for p in repeated(1000, 6)])
     error = found.std(0) / np.sqrt(len(found))
     assert (np.abs(found.mean(0) - exact()[name]) < 4 * error).all()
     assert (found[:, 1] < 0).any() and (found[:, 2] < 0).any()
