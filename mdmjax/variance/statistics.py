@@ -95,11 +95,11 @@ class BatchStatistic:
         return {"loss": value, **grouped(gradient, self.groups)}
 
 
-def grouped(tree: Any, groups: Mapping[str, str]) -> dict[str, list[Array]]:
+def grouped(tree: Any, groups: Mapping[str, str]) -> dict[str, list[Any]]:
     """The leaves of each group: of the first regular expression found in their path. ValueError for an empty group."""
     if reserved := {"loss", "gradient"} & set(groups):
         raise ValueError(f"groups={list(groups)}: {', '.join(sorted(reserved))} is no name for a group of parameters")
-    found: dict[str, list[Array]] = {name: [] for name in groups}
+    found: dict[str, list[Any]] = {name: [] for name in groups}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         where = jax.tree_util.keystr(path, simple=True, separator="/")
         name = next((name for name, pattern in groups.items() if re.search(pattern, where)), None)
