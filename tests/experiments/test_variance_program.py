@@ -41,7 +41,8 @@ def test_a_model_is_trained_and_its_variance_split(run, tmp_path):
     assert rows["autoregressive", "loss"]["A"] == rows["autoregressive", "loss"]["B"] == "0"
     (batch, _) = report["facts"]["A + B of a batch, times its rows"]
     assert set(batch) == {"law", "group", "iid", "stratified", "systematic"}
-    assert "Recommended: " in out and "clipped (" not in out.split("Recommended: ")[1]
+    advice = report["facts"]["recommendation"]
+    assert advice in out and "clipped" not in advice and "equal denoiser calls" in advice
     weights = {row["law"]: row for row in report["facts"]["weights"]}
     assert weights["base"]["effective share of weight x rate"] == "1.000"
     assert {"loss, base", "gradient, base", "base+mirror"} <= set(report["curves"])
@@ -79,6 +80,7 @@ def test_mistakes_are_one_line(run, tmp_path, changes, words):
 
 
 def test_calls_are_those_of_a_draw():
+    assert [variance_report.biased(n) for n in ("clipped+mirror", "clipped", "p_pots+mirror")] == [True, True, False]
     assert [variance_report.calls_of(n) for n in ("base", "base+mirror", "complementary", "exact_count+copies")] == [
         *(1, 2, 2, 2)
     ]
