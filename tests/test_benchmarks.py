@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import order_gradients, sample_step, sampler_laws, schedule_sweep, train_step
 from benchmarks.common import forward_matmuls, matmul, write
-from experiments import tables
+from experiments import table_columns, tables
 from mdmjax.networks import TransformerConfig, forward_flops, parameter_count, transformer
 
 SIZES = "--depth 1 --width 16 --heads 2 --length 8 --vocab 5 --rounds 1 --matmul 16".split()
@@ -28,8 +28,10 @@ def test_a_benchmark_writes_every_number_that_its_table_shows(name, tmp_path):
     write(benchmark.measure(benchmark.arguments(argv)), str(path))
     tree = json.loads(path.read_text())
     table = tables.TABLES[name]
-    missing = [c.header for row in table.trees(path) for c in table.columns if tables.lookup(row, c.path) is None]
-    assert set(missing) <= {tables.COMMIT.header}  # a copy of the library outside a checkout has none
+    missing = [
+        c.header for row in table.trees(path) for c in table.columns if table_columns.lookup(row, c.path) is None
+    ]
+    assert set(missing) <= {table_columns.COMMIT.header}  # a copy of the library outside a checkout has none
     assert tables.render(name, tmp_path).count("\n") == 1 + len(table.trees(path))
     CHECKS[name](tree)
 
