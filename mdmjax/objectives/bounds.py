@@ -32,9 +32,13 @@ def negative_elbo(
     In nats per example; its mean over `draws` is the bound of the law that made them: continuous-time (MDLM, arXiv
     2406.07524, equation 10; MD4, arXiv 2406.04329, equation 5), T-step, or exact-count (LLaDA, arXiv 2502.09992,
     equation 6). `vocab` is the mask id. `eligible` are the positions that `draws` may hide (all, if not given): the
-    others are a prompt or padding, always visible, never scored, not counted.
+    others are a prompt or padding, always visible, never scored, not counted. Draws that hide a row in K ways have K
+    rows for each of `tokens`, one after the other, and so have the terms.
     """
-    inputs, counted = jnp.where(draws.masks, vocab, tokens), _eligible(tokens, eligible)
+    counted = _eligible(tokens, eligible)
+    if (ways := len(draws.ids) // len(tokens)) > 1:
+        tokens, counted = (jnp.repeat(x, ways, axis=0) for x in (tokens, counted))
+    inputs = jnp.where(draws.masks, vocab, tokens)
     losses = nll(denoiser, inputs, draws.t, tokens, draws.masks)
     nats = draws.weights * losses.sum(1) if draws.weights.ndim == 1 else (draws.weights * losses).sum(1)
     return Terms(nats, counted.sum(1), draws.masks.sum(1))

@@ -32,12 +32,8 @@ class MaskedDiffusion:
         eligible = batch.get("eligible", jnp.ones(tokens.shape, bool))
         special = {"often": batch["often"]} if isinstance(self.law, Delimiters) else {}
         draws = self.law.draw(key, batch["ids"], eligible, batch=size, **special)
-        ways = len(draws.ids) // len(tokens)
-        repeated = lambda x: x if ways == 1 else jnp.repeat(x, ways, axis=0)
-        terms = negative_elbo(
-            denoiser, repeated(tokens), draws, vocab=self.vocab, eligible=repeated(eligible), nll=self.nll
-        )
-        of_row = lambda x: x.reshape(-1, ways)
+        terms = negative_elbo(denoiser, tokens, draws, vocab=self.vocab, eligible=eligible, nll=self.nll)
+        of_row = lambda x: x.reshape(len(tokens), -1)
         return Terms(of_row(terms.nats).mean(1), of_row(terms.tokens)[:, 0], of_row(terms.scored).sum(1))
 
 

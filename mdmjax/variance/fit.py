@@ -128,11 +128,8 @@ def gradient_squares(bind: Callable, params: Any, tokens, eligible, *, vocab: in
 
 
 def _per_token(denoiser: Denoiser, tokens, eligible, draws: Draws, vocab: int, nll: Callable) -> Float[Array, "N"]:
-    n = len(tokens)
-    ways = len(draws.ids) // n
-    repeated = lambda x: jnp.repeat(x, ways, axis=0)
-    terms = negative_elbo(denoiser, repeated(tokens), draws, vocab=vocab, eligible=repeated(eligible), nll=nll)
-    return terms.nats.reshape(n, ways).mean(1) / jnp.maximum(eligible.sum(1), 1)
+    terms = negative_elbo(denoiser, tokens, draws, vocab=vocab, eligible=eligible, nll=nll)
+    return terms.nats.reshape(len(tokens), -1).mean(1) / jnp.maximum(eligible.sum(1), 1)
 
 
 def starting_law(eps: float, bins: int = 12, **how: Any) -> Importance:

@@ -50,14 +50,8 @@ class DrawStatistic:
             counted = jnp.issubdtype(rates.value.dtype, jnp.integer)
             rate = rates.value[0] / size if counted else rates.value[0]
             facts = {"rate": rate, "weight": rates.weights[0], "empty": 1.0 - draws.masks.any(1).mean()}
-            ways = len(draws.ids)
-            repeated = lambda x: jnp.repeat(x, ways, axis=0)
-            losses = lambda p: (
-                negative_elbo(
-                    self.bind(p), repeated(tokens), draws, vocab=self.vocab, eligible=repeated(eligible), nll=self.nll
-                ).nats
-                / size
-            )
+            how = dict(vocab=self.vocab, eligible=eligible, nll=self.nll)
+            losses = lambda p: negative_elbo(self.bind(p), tokens, draws, **how).nats / size
 
         def loss(params):
             each = losses(params)
