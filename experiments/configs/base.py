@@ -287,6 +287,58 @@ def variance() -> ConfigDict:
     )  # fmt: skip
 
 
+def study() -> ConfigDict:
+    """All fields of a config of `variance_study`."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            seeds=20,  # runs of each arm, as one program
+            task="text",  # text | sums
+            data=dict(
+                length=32,  # L, of text
+                digits=2,  # of the numbers of sums
+                rows=4000,  # sums to learn from; all sums are 100^digits
+                cache_dir="",  # of tokenised text
+            ),
+            network=dict(width=64, depth=2, heads=4, qk_norm=True),
+            # As the laws of `variance`, and maybe @iid | @stratified | @systematic | @strata: how the rates of a batch
+            # are spread; autoregressive: another network of that size. The first is what all are compared with.
+            arms=(
+                "base", "base@strata", "base@systematic", "base+copies", "base+mirror", "complementary", "p_pots",
+                "p_pots_gradient", "p_pots+mirror", "exact_count", "exact_count@systematic", "exact_count+mirror",
+                "clipped", "autoregressive",
+            ),
+            law=dict(
+                eps=1e-3,  # the smallest mask rate of the laws that have one
+                bins=12,  # of a fitted density
+                share=0.1,  # of the base law in it
+                refit_every=400,
+                probe_rows=4,  # of a batch, that it is fitted to
+                probe_masks=4,  # and masks of each of them, in each bin
+            ),
+            train=dict(
+                steps=1000,
+                batch=16,  # denoiser calls of a step
+                learning_rate=6e-3,
+                warmup=40,
+                final=0.1,  # learning rate at the end, as a share of the peak
+                weight_decay=0.1,
+                b1=0.9,
+                b2=0.98,
+                clip=1.0,
+                average=0.99,  # decay of the moving average that is evaluated
+                evaluate_every=50,
+            ),
+            evaluate=dict(
+                rows=256,  # held out; 0: all
+                batch=64,
+                draws=4,  # masks in a systematic set
+                groups=2,
+            ),
+        )
+    )  # fmt: skip
+
+
 # A made-up table, which needs no file.
 QUICK_ORDERS = dict(
     seeds=2,

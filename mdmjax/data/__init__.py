@@ -1,5 +1,6 @@
 """Corpora, tables, vocabularies, and resumable batches of them."""
 
+from mdmjax.data.arithmetic import Sums, sums
 from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
 from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
 from mdmjax.data.tables import table
@@ -15,12 +16,14 @@ __all__ = [
     "HuggingFace",
     "RowSource",
     "Source",
+    "Sums",
     "UnknownCharacter",
     "Vocabulary",
     "WindowSource",
     "batches",
     "evaluation_windows",
     "python_docs",
+    "sums",
     "table",
     "text_files",
     "tfds",

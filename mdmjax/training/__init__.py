@@ -5,6 +5,7 @@ from mdmjax.training.loop import NonFiniteLoss, Outcome, Plan, restore, train
 from mdmjax.training.metrics import MetricWriter, read_rows
 from mdmjax.training.orders import NEVER, with_order
 from mdmjax.training.parallel import RULES, MeshLayout, PmapLayout, infer_sharding, make_mesh
+from mdmjax.training.seeds import Seeds
 from mdmjax.training.state import EVALUATION, RUNS, SAMPLING, Step, TrainState, adamw, decay_mask, init_state
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Plan",
     "PmapLayout",
     "Restored",
+    "Seeds",
     "Step",
     "TrainState",
     "adamw",

@@ -138,9 +138,12 @@ class Step:
         """The law of this step."""
         if self.refit is None:
             return state.law
-        key = use_key(state.key, state.step, REFIT)
-        anew = lambda: self.refit(self.bind, state.params, batch, key, state.law)
-        return jax.lax.cond(state.step % self.refit_every == 0, anew, lambda: state.law)
+        due = state.step % self.refit_every == 0
+        return jax.lax.cond(due, lambda: self.fitted(state, batch), lambda: state.law)
+
+    def fitted(self, state: TrainState, batch: dict[str, Array]) -> Any:
+        """The law of the state, fitted to its parameters."""
+        return self.refit(self.bind, state.params, batch, use_key(state.key, state.step, REFIT), state.law)
 
 
 def _split(batch: dict[str, Array], micro: int, shards: int) -> dict[str, Array]:

@@ -14,6 +14,7 @@ from mdmjax.variance.enumeration import (
 from mdmjax.variance.exact import (
     Parts,
     decompose,
+    largest_gain,
     minimum_variance,
     optimal_density,
     pattern_variance,
@@ -42,6 +43,7 @@ __all__ = [
     "grouped",
     "iid_pair",
     "joined",
+    "largest_gain",
     "loss_squares",
     "means",
     "minimum_variance",

@@ -18,6 +18,7 @@ from mdmjax.variance import (
     coupled_law,
     decompose,
     iid_pair,
+    largest_gain,
     minimum_variance,
     mirror_pair,
     optimal_density,
@@ -293,3 +294,17 @@ def test_two_masks_are_a_pair_of_independent_ones():
     law = rate_law(3, 0.02, nodes=40)
     two, pair = decompose(table, law, p).averaged(masks=2), decompose(table, iid_pair(law), p)
     assert two[1:] == pytest.approx(pair[1:], abs=1e-10)
+
+
+@pytest.mark.parametrize("eps", [0.05, 1e-3])
+def test_the_gain_where_tokens_are_uncorrelated(eps):
+    """Terms of random sign, each token's in a direction of its own: no density gains more than the formula says."""
+    signs = np.array(list(itertools.product((-1, 1), repeat=LENGTH)))
+    table = all_masks(LENGTH) * signs[:, None] / LENGTH  # [X, M, L]
+    p = np.full(len(signs), 1 / len(signs))
+    base = rate_law(LENGTH, eps)
+    totals = [decompose(table, law, p).total for law in (base, best(base, table, p), count_law(LENGTH))]
+    assert totals[0] / totals[1] == pytest.approx(largest_gain(eps), rel=1e-9)
+    assert totals[2] == pytest.approx(sum(1 / n for n in range(1, LENGTH + 1)) / LENGTH, rel=1e-12)
+    with pytest.raises(ValueError, match="eps=1: must be in"):
+        largest_gain(1)

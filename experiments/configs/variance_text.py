@@ -1,0 +1,17 @@
+"""What the draws of a training step are worth: every law, many seeds, on characters of the Python language reference.
+
+python -m experiments.variance_study --config=experiments/configs/variance_text.py --workdir=runs/variance-text
+"""
+
+from experiments.configs.base import study, variant
+
+QUICK_STUDY = dict(
+    seeds=4, arms=("base", "p_pots+mirror", "autoregressive"), network__width=16, network__depth=1, network__heads=2,
+    train__steps=24, train__batch=8, train__warmup=4, train__evaluate_every=8, law__refit_every=8, law__probe_rows=2,
+    law__probe_masks=2, evaluate__rows=32, evaluate__batch=32,
+)  # fmt: skip
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    return variant(study(), name, **QUICK_STUDY)

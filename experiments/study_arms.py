@@ -1,0 +1,232 @@
+"""The arms of a study: how each makes its draws, and the training of all its seeds as one program."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build, law_names
+from experiments.study_tasks import Task
+from mdmjax import evaluation, networks, objectives, process, sampling, training, variance
+
+AUTOREGRESSIVE = "autoregressive"
+
+
+class Batches(Iterator[dict[str, np.ndarray]]):
+    """Rows for every seed, [S, B, ...], drawn with replacement; known from the seeds and the number of the batch."""
+
+    def __init__(self, task: Task, seeds: int, batch: int, rows: int, seed: int):
+        self._task, self._seeds, self._batch, self._rows, self._seed = task, seeds, batch, rows, seed
+        self._position = 0
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        """The first `rows` of each batch: an arm of two masks a row sees half as many of the same rows."""
+        n, size = self._position, len(self._task.source)
+        draw = lambda s: np.random.default_rng([self._seed, s, n]).integers(size, size=self._batch)[: self._rows]
+        found = [self._task.source.gather(draw(s)) for s in range(self._seeds)]
+        ids = np.tile(np.arange(n * self._rows, (n + 1) * self._rows, dtype=np.int32), (self._seeds, 1))
+        self._position += 1
+        return {name: np.stack([one[name] for one in found]) for name in found[0]} | {"ids": ids}
+
+    def get_state(self) -> dict[str, int]:
+        return {"next_batch": self._position}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self._position = state["next_batch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way of drawing, for all seeds. ValueError where the config will not do."""
+
+    config: ConfigDict
+    task: Task
+    name: str
+
+    def __post_init__(self):
+        c = self.config.train
+        if c.batch % self.calls:
+            raise ValueError(f"train.batch={c.batch}: must be even, for {self.name} hides each row in two ways")
+        self.model, self.step, self.planner  # noqa: B018  built now, so that a wrong field is named here
+
+    # ---- parts
+
+    @property
+    def autoregressive(self) -> bool:
+        return self.name == AUTOREGRESSIVE
+
+    @property
+    def calls(self) -> int:
+        """Denoiser calls of a row."""
+        return 1 if self.autoregressive else law_names.calls_of(self.name)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch, so that all arms have the same denoiser calls."""
+        return self.config.train.batch // self.calls
+
+    @functools.cached_property
+    def layout(self) -> training.MeshLayout:
+        """The seeds are shared out over as many devices as divide them."""
+        count = math.gcd(self.config.seeds, jax.device_count())
+        return training.MeshLayout(training.make_mesh(devices=jax.devices()[:count]))
+
+    @functools.cached_property
+    def model(self) -> networks.Model:
+        c = self.config.network
+        return networks.transformer(
+            networks.TransformerConfig(
+                self.task.vocab, self.task.length, c.width, c.depth, c.heads, qk_norm=c.qk_norm,
+                causal=self.autoregressive,
+            )
+        )  # fmt: skip
+
+    @functools.cached_property
+    def law(self) -> Any:
+        c = self.config
+        strata = math.isqrt(c.train.batch)
+        return None if self.autoregressive else law_names.law_of(self.name, c.law.eps, c.law.bins, strata)
+
+    @property
+    def in_state(self) -> Any:
+        """The law, where it holds arrays: then it is the state's, not the step's."""
+        return self.law if isinstance(self.law, process.Importance) else None
+
+    @property
+    def refit(self) -> variance.Refit | None:
+        kind, c = law_names.parsed(self.name)[0], self.config.law
+        if kind not in law_names.FITTED:
+            return None
+        return variance.Refit(self.task.vocab, c.probe_rows, c.probe_masks, c.share, law_names.FITTED[kind])
+
+    @property
+    def probe_calls(self) -> float:
+        """Denoiser calls of fitting, for each call of training; a backward pass is two calls, as training has them."""
+        if self.refit is None:
+            return 0.0
+        c = self.config
+        each = min(c.law.probe_rows, self.rows) * c.law.probe_masks * c.law.bins * self.calls
+        share = 1 if self.refit.gradient else 1 / 3  # of what a call of training costs
+        fits = -(-c.train.steps // c.law.refit_every)
+        return share * each * fits / (c.train.steps * c.train.batch)
+
+    @functools.cached_property
+    def step(self) -> training.Seeds:
+        c = self.config
+        optimizer, rate = build.adamw(c.train)
+        if self.autoregressive:
+            objective = objectives.Autoregressive()
+        else:
+            own = self.law if self.in_state is None else process.ExactCount()  # which the state's replaces
+            objective = objectives.MaskedDiffusion(self.task.vocab, own)
+        one = training.Step(
+            self.model.bind, objective, optimizer, rate, size=self.rows, average_decay=c.train.average,
+            refit=self.refit, refit_every=c.law.refit_every,
+        )  # fmt: skip
+        return training.Seeds(one)
+
+    @property
+    def planner(self) -> Any:
+        if self.autoregressive:
+            return sampling.LeftToRight(process.Linear())
+        return sampling.Confidence(process.Linear(), int(self.task.scored[0].sum()))
+
+    # ---- what is measured
+
+    @functools.cached_property
+    def _score(self) -> Callable:
+        c, root = self.config.evaluate, build.key(self.config.seed, training.EVALUATION)
+        scorer = (
+            evaluation.ExactScorer() if self.autoregressive else evaluation.Scorer(self.task.vocab, c.draws, c.groups)
+        )
+
+        @jax.jit
+        def score(params, batch):
+            return jax.vmap(lambda p: scorer(self.model.bind(p), batch, root).mean(1))(params)
+
+        return score
+
+    def bounds(self, params: Any) -> np.ndarray:
+        """The bound on the held-out rows of each seed, in nats a token; with the same draws in every arm."""
+        total = 0
+        for batch in evaluation.padded_batches(self.task.tokens, self.task.scored, self.config.evaluate.batch):
+            total += np.asarray(self._score(params, batch), np.float64).sum(1)
+        return total / self.task.scored.sum()
+
+    def right(self, params: Any) -> np.ndarray:
+        """The share of the held-out rows whose answer each seed gives exactly, decoded greedily, a token a call."""
+        canvas = np.where(self.task.scored, self.task.vocab, self.task.tokens)
+
+        @jax.jit
+        def decode(params, canvas):
+            one = lambda p: sampling.sample(
+                self.model.bind(p), self.planner, canvas, vocab=self.task.vocab, key=jax.random.key(0),
+                draw=sampling.TokenDraw(temperature=0.0),
+            ).tokens  # fmt: skip
+            return jax.vmap(one)(params)
+
+        found = np.asarray(decode(params, jnp.asarray(canvas)))
+        return (found == self.task.tokens).all(2).mean(1)
+
+    # ---- the runs
+
+    def make_states(self) -> training.TrainState:
+        """The states before the first step. The seeds of all arms share parameters, rows and keys."""
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(
+            build.key(self.config.seed, training.RUNS), jnp.arange(self.config.seeds)
+        )
+        first = lambda key: training.init_state(self.model.init, self.step.step.optimizer, key, self.in_state)
+        return jax.vmap(first)(keys)
+
+    def train(self, folder: Path, progress: Callable, say: Callable) -> dict[str, Any] | None:
+        """Trains all seeds in the folder, from its newest checkpoint, and measures them. None where a signal came."""
+        c = self.config
+        batches = Batches(self.task, c.seeds, c.train.batch, self.rows, c.seed)
+        checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
+        writer = None
+
+        def on_start(number):
+            nonlocal writer
+            writer = training.MetricWriter(folder, number)
+
+        def evaluate(states):
+            found = self.bounds(states.average)
+            writer.write(int(states.step[0]), **{f"bound/{s}": float(b) for s, b in enumerate(found)})
+            return float(found.mean())
+
+        try:
+            outcome = training.train(
+                plan=training.Plan(c.train.steps, c.train.evaluate_every, c.train.evaluate_every, log_every=1),
+                make_state=self.make_states, step=self.step, layout=self.layout, batches=batches,
+                checkpoints=checkpoints, evaluate=evaluate, progress=progress, say=say, on_start=on_start,
+                write=lambda number, **numbers: writer.write(number, **numbers),
+            )  # fmt: skip
+        finally:
+            checkpoints.close()
+            if writer is not None:
+                writer.close()
+        if not outcome.finished:
+            return None
+        history = training.read_rows(folder / "metrics.jsonl")
+        by_seed = lambda name, rows: [[row[f"{name}/{s}"] for s in range(c.seeds)] for row in rows]
+        measured = [row for row in history if "bound/0" in row]
+        steps = [row for row in history if "loss/0" in row]
+        half = steps[len(steps) // 2 :]
+        return {
+            "arm": self.name,
+            "step": [row["step"] for row in measured],
+            "bound": by_seed("bound", measured),  # [evaluations, seeds], nats a token
+            "noise": np.var(by_seed("grad_norm", half), axis=0, ddof=1).tolist(),
+            "loss noise": np.var(by_seed("loss", half), axis=0, ddof=1).tolist(),
+            "right": self.right(outcome.state.average).tolist() if self.task.answers else None,
+            "probe calls": self.probe_calls,
+            "seconds": outcome.elapsed,
+            "parameters": networks.parameter_count(outcome.state.params) // c.seeds,
+        }

@@ -1,0 +1,56 @@
+"""What a study of training trains on: text, sums with prompts, rows of a Markov chain."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build
+from mdmjax import data
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Rows of L tokens to learn from and to be judged on."""
+
+    source: Any  # of training rows
+    tokens: np.ndarray  # [N, L], held out
+    scored: np.ndarray  # [N, L]
+    vocabulary: data.Vocabulary
+    answers: bool = False  # whether the scored tokens of a row are an answer, right or wrong
+    unit: tuple[float, str] = (1 / math.log(2), "bits/token")  # of a bound in nats/token
+    meta: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        return self.tokens.shape[1]
+
+    @property
+    def vocab(self) -> int:
+        return self.vocabulary.size
+
+
+def text(c: ConfigDict, rows: int) -> Task:
+    """Windows of the Python language reference, as characters; held out: its validation part."""
+    corpus = data.python_docs(cache_dir=c.cache_dir or None)
+    held_out = build.spaced(build.rows_of(corpus.splits["validation"], c.length, "validation"), rows)
+    source = data.WindowSource(corpus.splits["train"], c.length)
+    unit = (1 / math.log(2), "bits/char")
+    return Task(source, *held_out, corpus.vocabulary, unit=unit, meta=corpus.meta)
+
+
+def sums(c: ConfigDict, rows: int) -> Task:
+    """Sums of two numbers, the answer to be found; held out: other sums."""
+    made = data.sums(c.digits)
+    if not 0 < c.rows <= len(made.rows) - max(rows, 2):
+        raise ValueError(f"data.rows={c.rows}: must be in 1..{len(made.rows) - max(rows, 2)}, for {rows} are held out")
+    mask = np.tile(made.eligible, (len(made.rows), 1))
+    source = data.RowSource(made.rows[: c.rows], mask[: c.rows])
+    rest = slice(c.rows, c.rows + rows if rows else None)
+    meta = {"name": f"sums of {c.digits} digits", "rows": c.rows}
+    return Task(source, made.rows[rest], mask[rest], made.vocabulary, answers=True, meta=meta)
+
+
+TASKS = dict(text=text, sums=sums)

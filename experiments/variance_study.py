@@ -1,0 +1,80 @@
+"""Trains many seeds under every way of drawing rates and masks, at equal denoiser calls. The same command resumes.
+
+All seeds of an arm are one program. The seeds of all arms share first parameters and rows, so arms are compared in
+pairs. Every bound is that of exact counts with the same draws, whatever an arm is trained with.
+"""
+
+import json
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from experiments import build, cli, runs, study_report
+from experiments.study_arms import Arm
+from experiments.study_tasks import TASKS, Task
+from experiments.train import exit_when_told
+from mdmjax import training
+from mdmjax.reports import to_json, write_atomic, write_report
+
+
+@exit_when_told()
+def main(config, workdir):
+    """See the module."""
+    runs.quiet_orbax()
+    arms = checked(config)
+    cli.check_workdir(workdir, config, free=("data.cache_dir",))
+    cli.log(f"{len(arms)} arms of {config.seeds} seeds, {config.train.steps:,} steps of {config.train.batch} calls")
+
+    results = []
+    with cli.progress(len(arms) * config.train.steps) as bar:
+        cli.started()
+        for number, arm in enumerate(arms):
+            before = number * config.train.steps
+            result = run(arm, workdir / "arms" / arm.name, bar, before)
+            if result is None:
+                cli.log("stopped by a signal, all saved: the same command goes on from there")
+                return
+            results.append(result)
+            bar.update(before + config.train.steps, arm=arm.name)
+
+    command = f"python -m experiments.variance_study {shlex.join(sys.argv[1:])}"
+    report = study_report.report(config, arms[0].task, results, command)
+    page = write_report(workdir, report)
+    print(cli.summary(report))
+    print(f"\n{study_report.table(report)}")
+    cli.log(f"report: {page}")
+
+
+def checked(config) -> list[Arm]:
+    """The arms of a config. ValueError that names the field where it will not do."""
+    for name, least in (("seeds", 3), ("train.steps", 2), ("train.evaluate_every", 1), ("law.refit_every", 1)):
+        group, _, field = name.rpartition(".")
+        value = (config[group] if group else config)[field]
+        if value < least:
+            raise ValueError(f"{name}={value}: must be at least {least}")
+    names = list(config.arms)
+    if names[:1] != ["base"] or len(set(names)) != len(names):
+        raise ValueError(f"arms={tuple(names)}: must begin with base, with which all are compared, each named once")
+    task: Task = build.choose(config.task, "task", TASKS)(config.data, config.evaluate.rows)
+    return [Arm(config, task, name) for name in names]
+
+
+def run(arm: Arm, folder: Path, bar, before: int) -> dict | None:
+    """The result of an arm, which is kept in its folder. None where a signal came."""
+    path = folder / "result.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    progress = lambda step, loss, bound=None, **_: bar.update(before + step, arm=arm.name, loss=loss)
+    try:
+        result = arm.train(folder, progress, cli.log)
+    except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
+        raise cli.RunFailed(f"{arm.name}: {error}") from error
+    if result is not None:
+        write_atomic(path, to_json(result))
+        shutil.rmtree(folder / "checkpoints")  # of all seeds: the arm is done
+    return result
+
+
+if __name__ == "__main__":
+    cli.run(main)

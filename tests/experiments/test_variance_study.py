@@ -1,0 +1,132 @@
+"""The study of training under every law: its program, its numbers over seeds, its mistakes."""
+
+import json
+import math
+
+import numpy as np
+import programs
+import pytest
+
+from experiments import cli, law_names, study_report, variance_study
+from experiments.study_arms import Arm, Batches
+from experiments.study_tasks import TASKS
+from mdmjax import process
+
+SMALL = dict(
+    train__steps=4, train__evaluate_every=2, train__warmup=1, law__refit_every=2, evaluate__rows=8, evaluate__batch=8,
+    evaluate__draws=1,
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """`run(workdir, of, **changes) -> (exit code, standard output, standard error)` in this process."""
+
+    def call(workdir, of="sums", **changes):
+        capfd.readouterr()
+        fields = {f"--config.{name.replace('__', '.')}={value}" for name, value in (SMALL | changes).items()}
+        flags = [f"--config=experiments/configs/variance_{of}.py:quick", f"--workdir={workdir}", *sorted(fields)]
+        return programs.run_here(variance_study.main, flags, monkeypatch), *capfd.readouterr()
+
+    return call
+
+
+def config(task="sums", **changes):
+    """A quick config."""
+    made = cli.load_config(f"{programs.ROOT}/experiments/configs/variance_{task}.py:quick")
+    made.update_from_flattened_dict({k.replace("__", "."): v for k, v in (SMALL | changes).items()})
+    return made
+
+
+def test_arms_are_trained_and_compared(run, tmp_path):
+    """A row for each arm; a second call reads what is kept; an arm whose result is gone is trained to the same."""
+    code, out, errors = run(tmp_path)
+    assert code == 0, errors
+    report = json.loads((tmp_path / "report.json").read_text())
+    rows = {row["arm"]: row for row in report["facts"]["arms"]}
+    assert set(rows) == {"base", "p_pots+mirror", "autoregressive (exact)"}
+    assert rows["base"]["noise of the gradient norm, base / this"] == "1"
+    assert "right - base" in rows["p_pots+mirror"] and "p_pots+mirror - base: bound" in report["metrics"]
+    assert len(report["facts"]["last bound by seed"]["base"]) == 4
+    kept = json.loads((tmp_path / "arms" / "base" / "result.json").read_text())
+    assert kept["step"] == [2, 4] and np.shape(kept["bound"]) == (2, 4)
+    assert not (tmp_path / "arms" / "base" / "checkpoints").exists()
+
+    (tmp_path / "arms" / "base" / "result.json").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        others = lambda arm, *rest: arm_of(arm, *rest) if arm.name == "base" else pytest.fail("trained again")
+        arm_of = Arm.train
+        patch.setattr(Arm, "train", others)
+        assert run(tmp_path)[0] == 0
+    again = json.loads((tmp_path / "arms" / "base" / "result.json").read_text())
+    assert again["bound"] == kept["bound"] and again["noise"] == kept["noise"]
+
+
+def test_arms_have_the_same_calls_and_rows():
+    """Two masks of a row: half as many rows, the first of the same batch; draws of a batch known from its number."""
+    made = config(arms=("base", "exact_count+mirror", "complementary"))
+    base, mirror, pairs = variance_study.checked(made)
+    assert [arm.rows * arm.calls for arm in (base, mirror, pairs)] == [made.train.batch] * 3
+    batches = lambda rows: Batches(base.task, 3, made.train.batch, rows, seed=5)
+    whole, half = next(batches(8)), next(batches(4))
+    assert whole["tokens"].shape == (3, 8, 9) and (whole["tokens"][:, :4] == half["tokens"]).all()
+    assert (whole["tokens"][0] != whole["tokens"][1]).any()
+    other, first = batches(8), batches(8)
+    next(first)
+    other.set_state(first.get_state())
+    again, expected = next(other), next(first)
+    assert all((again[name] == expected[name]).all() for name in again) and (again["ids"][0] == range(8, 16)).all()
+
+
+def test_what_is_asked_is_the_answer():
+    """Sums: the prompt is visible, and no held-out sum is among those that are learned."""
+    made = TASKS["sums"](config().data, 50)
+    learned = {tuple(row) for row in made.source.gather(np.arange(len(made.source)))["tokens"]}
+    assert len(made.tokens) == 50 and not learned & {tuple(row) for row in made.tokens}
+    assert (made.scored == (np.arange(9) >= 6)).all()
+
+
+def test_names_of_laws():
+    """Kind, ways and spread; the spread of strata has the number that is given."""
+    law = law_names.law_of("p_pots+mirror@systematic", 1e-2, 5)
+    assert (law.ways, law.spread, law.density.eps) == (process.mirror, process.systematic, pytest.approx(1e-2))
+    assert law_names.law_of("exact_count", 1e-3, 5).spread is process.iid
+    assert law_names.law_of("base@strata", 1e-3, 5, strata=3).spread == process.Strata(3)
+    assert [law_names.calls_of(n) for n in ("base@strata", "base+mirror", "complementary")] == [1, 2, 2]
+    assert law_names.biased("clipped@iid") and not law_names.biased("base")
+
+
+def test_numbers_over_seeds():
+    """The jackknife of a mean is its usual error; the share of calls is read off the mean curves."""
+    x = np.array([1.0, 2.0, 4.0, 7.0])
+    assert study_report.mean(x).standard_error == pytest.approx(x.std(ddof=1) / 2)
+    assert study_report.spread(x).mean == pytest.approx(x.std(ddof=1))
+    base = np.array([[3.0, 2.0], [3.2, 2.2], [2.8, 1.8]])
+    faster = np.array([[2.5, 1.5], [2.6, 1.6], [2.4, 1.4]])
+    assert study_report.share_of_calls(faster, base, [5, 10]).mean == pytest.approx(0.75)  # halfway from 2.5 to 1.5
+    assert study_report.share_of_calls(base + 1, base, [5, 10]) is None
+    assert study_report.share_of_calls(faster - 1, base, [5, 10]).mean == 0.5
+    assert math.isclose(study_report.share_of_calls(base, base, [5, 10]).mean, 1)
+
+
+@pytest.mark.parametrize(
+    "changes, line",
+    [
+        (dict(seeds=2), "seeds=2: must be at least 3"),
+        (dict(arms="('exact_count',)"), "must begin with base"),
+        (dict(arms="('base','exat')"), "the law 'exat': its kind='exat': choose one of base"),
+        (dict(arms="('base','base@even')"), "its spread, after the @='even': choose one of iid"),
+        (dict(arms="('base','complementary+mirror')"), "complementary has two ways of its own"),
+        (dict(arms="('base','base+mirror')", train__batch=7), "train.batch=7: must be even"),
+        (dict(task="txt"), "task='txt': choose one of text, sums"),
+        (dict(data__rows=10_000), "data.rows=10000: must be in 1..9992"),
+        (dict(train__warmup=9), "warmup=9: must be at least 0 and less than steps=4"),
+        (dict(arms="('base','p_pots')", law__probe_rows=0), "Refit(rows=0): must be >= 1"),
+        (dict(law__eps=1.0), "eps=1.0"),
+    ],
+)
+def test_a_mistake_is_one_line(run, tmp_path, changes, line):
+    """It says what is wrong, and leaves nothing behind."""
+    code, _, errors = run(tmp_path / "new", **changes)
+    assert code == 2 and errors.count("\n") == 1 and line in errors, errors
+    assert not (tmp_path / "new" / "config.json").exists()
