@@ -1,8 +1,7 @@
-"""From a config to the library's objects: the only place where strings choose."""
+"""From a config to the library's objects: here and in `laws` strings choose, and nowhere else."""
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,24 +12,11 @@ import optax
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
+from experiments.laws import choose, law_of, schedule
 from mdmjax import data, evaluation, networks, objectives, process, sampling, training, variance
 from mdmjax.base import Planner, Schedule
 from mdmjax.data import Corpus, Vocabulary
 
-SCHEDULES = dict(
-    linear=process.Linear,
-    cosine=process.Cosine,
-    sine=process.Sine,
-    sine_squared=process.SineSquared,
-    beta=process.beta,
-    kumaraswamy=process.Kumaraswamy,
-    polynomial=process.Polynomial,
-    geometric=process.Geometric,
-    tabulated=lambda *hidden: process.Tabulated(hidden),
-    budget=lambda *counts: process.OnGrid.budget(counts),
-)
-WAYS = dict(single=process.single, mirror=process.mirror)
-SPREADS = dict(iid=process.iid, stratified=process.stratified, systematic=process.systematic)
 PLANNERS = dict(
     first_hitting=lambda schedule, steps: sampling.FirstHitting(schedule),
     left_to_right=lambda schedule, steps: sampling.LeftToRight(schedule),
@@ -38,24 +24,6 @@ PLANNERS = dict(
     confidence=sampling.Confidence,
     random_count=sampling.RandomCount,
 )
-
-
-def choose(name: str, field: str, choices: dict[str, Any]) -> Any:
-    """The choice of that name. ValueError that names the field and all choices for any other."""
-    if name not in choices:
-        raise ValueError(f"{field}={name!r}: choose one of {', '.join(choices)}")
-    return choices[name]
-
-
-def schedule(c: ConfigDict, group: str) -> Schedule:
-    """The schedule of a group of fields. ValueError that names the fields where its arguments will not do."""
-    make = choose(c.schedule, f"{group}.schedule", SCHEDULES)
-    try:
-        return make(*c.schedule_args)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{group}.schedule_args={tuple(c.schedule_args)} do not fit {group}.schedule={c.schedule!r}: {error}"
-        ) from None
 
 
 def planner(name: str, field: str, schedule: Schedule, steps: int, dtype: str = "float32") -> Planner:
@@ -230,23 +198,7 @@ class Experiment:
 
     @property
     def law(self):
-        c = self.config.law
-        alpha = schedule(c, "law")
-        strata = lambda: process.Strata(c.strata or math.isqrt(self.config.train.batch))
-        spread = strata() if c.spread == "strata" else choose(c.spread, "law.spread", SPREADS | {"strata": None})
-        copies = lambda: process.Copies(c.copies)
-        ways = copies() if c.ways == "copies" else choose(c.ways, "law.ways", WAYS | {"copies": None})
-        if c.name == "complementary" and c.ways != "single":
-            raise ValueError(f"law.ways={c.ways!r}: law.name='complementary' has two ways of its own; leave it single")
-        laws = dict(
-            exact_count=lambda: process.ExactCount(spread, alpha, ways),
-            continuous=lambda: process.Continuous(alpha, spread, c.t_min, ways),
-            discrete=lambda: process.Discrete(c.steps, alpha, spread, ways),
-            importance=lambda: variance.starting_law(c.eps, c.bins, spread=spread, schedule=alpha, ways=ways),
-            clipped=lambda: process.Clipped(c.low, c.high, spread, alpha, ways),
-            complementary=lambda: process.Complementary(c.eps, spread, alpha),
-        )
-        return choose(c.name, "law.name", laws)()
+        return law_of(self.config, self.vocab)
 
     @property
     def refit(self) -> variance.Refit | None:
@@ -254,8 +206,11 @@ class Experiment:
         c = self.config.law
         if self.autoregressive or c.name != "importance":
             return None
-        if c.refit_every < 1:
-            raise ValueError(f"law.refit_every={c.refit_every}: must be at least 1")
+        for name in ("refit_every", "probe_rows", "probe_masks"):
+            if c[name] < 1:
+                raise ValueError(f"law.{name}={c[name]}: must be at least 1")
+        if not 0 < c.share <= 1:
+            raise ValueError(f"law.share={c.share}: must be in (0, 1]: every rate has to be drawn")
         gradient = choose(c.probe, "law.probe", dict(loss=False, gradient=True))
         if gradient and self.config.network.attention == "splash":
             raise ValueError("law.probe='gradient' takes one row at a time, which network.attention='splash' cannot")

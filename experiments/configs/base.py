@@ -41,6 +41,7 @@ def base() -> ConfigDict:
             ),
             law=dict(
                 name="exact_count",  # exact_count | continuous | discrete | importance | clipped | complementary
+                # | delimiters
                 spread="systematic",  # over the batch: iid | stratified | systematic | strata
                 strata=0,  # how many, of strata; 0: the square root of the batch
                 ways="single",  # a row is hidden in one way | mirror: in two opposite | copies: in independent ones
@@ -48,11 +49,11 @@ def base() -> ConfigDict:
                 schedule="linear",  # linear | cosine | sine | sine_squared | beta | kumaraswamy | polynomial
                 # | geometric | tabulated | budget
                 schedule_args=(),  # beta, kumaraswamy: (a, b); polynomial: (power,); geometric: (sigma_min, sigma_max);
-                # tabulated: 1 - alpha at equally spaced times, such as (0.0, 0.2, 1.0); budget, for sampling: tokens at
-                # each step, such as (1, 3, 4); empty: the defaults
+                # tabulated: 1 - alpha at equally spaced times, such as (0.0, 0.2, 1.0); budget, for sampling: tokens
+                # at each step, such as (1, 3, 4); empty: the defaults
                 steps=1000,  # T, of discrete
                 t_min=0.0,  # the smallest t, of continuous
-                eps=1e-3,  # the smallest mask rate, of importance and complementary
+                eps=1e-3,  # the smallest mask rate, of importance, complementary and delimiters
                 low=0.3,  # mask rates of clipped, which is biased
                 high=0.8,
                 bins=12,  # of importance: of its density, equal in log r
@@ -61,6 +62,10 @@ def base() -> ConfigDict:
                 probe_rows=10,  # of importance: rows of a batch that it is fitted to
                 probe_masks=20,  # and masks of each of them, in each bin
                 probe="loss",  # what varies least: loss | gradient, which costs a backward pass a mask
+                max_weight=0.0,  # of importance: of a rate relative to uniform rates, biased where it acts; 0: any
+                often=(),  # of delimiters: ids of tokens that are hidden more often, as vocabulary.json has them
+                extra=0.2,  # of delimiters: by how much more, on the mask rate
+                delimiters="ratio",  # its weights: ratio, of the whole mask | ht, of each token by itself, biased
             ),
             readout=dict(
                 name="auto",  # dense | packed | auto: packed from 1,000 token values on
@@ -259,7 +264,8 @@ def variance() -> ConfigDict:
                 which="last",  # last | best | a step
             ),
             model=base(),  # as of `train`, where there is no run
-            split="train",  # whose rows are the examples
+            path="",  # a text file or folder, or a CSV file for a model of tables; empty: the data of the run
+            split="train",  # of the run's data, whose rows are the examples
             # A row is hidden by: base (uniform rates), clipped (biased), p_pots (fitted to the loss), p_pots_gradient,
             # exact_count, complementary; after a +: mirror or copies, two ways at one rate.
             laws=(
@@ -279,6 +285,7 @@ def variance() -> ConfigDict:
             eps=1e-3,  # the smallest mask rate of the laws that have one
             bins=12,  # of a fitted density
             share=0.1,  # of the base law in it
+            max_weight=0.0,  # of a rate under it, relative to base, biased where it acts; 0: any
             probe_rows=16,  # that it is fitted to, which are no examples
             probe_masks=20,
             batch=16,  # rows of a batch over which rates are spread

@@ -25,7 +25,8 @@ class Source(Protocol):
 
     def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
         """The examples at `indices`: `tokens` int32 [b, L] and, where only some of them are to be predicted, `eligible`
-        bool [b, L], which is False for a prompt and for padding."""
+        bool [b, L], which is False for a prompt and for padding. Also `extra` bool [b, L], where an objective may
+        predict some of those too (`MaskedDiffusion(extra=...)`)."""
         ...
 
 
@@ -55,26 +56,35 @@ class WindowSource:
 
 @dataclasses.dataclass(frozen=True)
 class RowSource:
-    """The rows of a table [N, L]; `eligible` bool [N, L] is False for prompts and padding. All is predicted if None."""
+    """The rows of a table [N, L]; `eligible` bool [N, L] is False for prompts and padding. All is predicted if None.
+
+    `extra` bool [N, L]: those of a prompt that an objective may take as eligible, now and then.
+    """
 
     rows: np.ndarray
     eligible: np.ndarray | None = None
+    extra: np.ndarray | None = None
 
     def __post_init__(self):
         if self.rows.ndim != 2 or not len(self.rows):
             raise ValueError(f"rows of shape {self.rows.shape}: at least one row, [N, L], is needed")
-        if self.eligible is not None and (self.eligible.shape, self.eligible.dtype) != (self.rows.shape, bool):
-            raise ValueError(
-                f"eligible of {self.eligible.dtype} {self.eligible.shape}: must be bool of the rows' shape "
-                f"{self.rows.shape}"
-            )
+        for name, where in self._marks.items():
+            if (where.shape, where.dtype) != (self.rows.shape, bool):
+                raise ValueError(
+                    f"{name} of {where.dtype} {where.shape}: must be bool of the rows' shape {self.rows.shape}"
+                )
+
+    @property
+    def _marks(self) -> Fields:
+        marks = {"eligible": self.eligible, "extra": self.extra}
+        return {name: where for name, where in marks.items() if where is not None}
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
-        eligible = {} if self.eligible is None else {"eligible": self.eligible[indices]}
-        return {"tokens": self.rows[indices].astype(np.int32), **eligible}
+        marks = {name: where[indices] for name, where in self._marks.items()}
+        return {"tokens": self.rows[indices].astype(np.int32), **marks}
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):
@@ -145,10 +155,10 @@ def batches(
     """An endless iterator over {"tokens": int32 [b, L], "ids": int32 [b]}, from global batch `start` on.
 
     Where the source says which tokens are `eligible`, so does the batch, bool [b, L]: `MaskedDiffusion` then never
-    hides or counts the others. Global batch k has the examples k B .. k B + B - 1 of the stream (B = batch_size), and
-    `ids` are these numbers, modulo the largest multiple of B up to 2^31. Process p yields rows p b .. p b + b - 1 of
-    it, b = B / process_count, so all processes together have the same batch however many there are. The seed is at
-    least 0. Raises ValueError where process_count does not divide B.
+    hides or counts the others, but for some that are `extra`, if it is told to. Global batch k has the examples
+    k B .. k B + B - 1 of the stream (B = batch_size), and `ids` are these numbers, modulo the largest multiple of B up
+    to 2^31. Process p yields rows p b .. p b + b - 1 of it, b = B / process_count, so all processes together have the
+    same batch however many there are. The seed is at least 0. Raises ValueError where process_count does not divide B.
     """
     return Batches(source, batch_size, seed, process_index, process_count, start)
 

@@ -8,7 +8,16 @@ from mdmjax.process.importance import Clipped, Complementary, Delimiters, Import
 from mdmjax.process.multivariate import PositionPowers, ValuePowers, check_log_weights
 from mdmjax.process.orders import PlackettLuce, centred, check_order, fixed_order
 from mdmjax.process.schedules import Cosine, Geometric, Linear, OnGrid, Polynomial, Sine, SineSquared, Tabulated
-from mdmjax.process.spreads import Spread, Strata, example_keys, iid, stratified, systematic, use_key
+from mdmjax.process.spreads import (
+    Spread,
+    Strata,
+    also_eligible,
+    example_keys,
+    iid,
+    stratified,
+    systematic,
+    use_key,
+)
 
 __all__ = [
     "BetaCDF",
@@ -43,6 +52,7 @@ __all__ = [
     "Tabulated",
     "Uniform",
     "ValuePowers",
+    "also_eligible",
     "beta",
     "centred",
     "check_log_weights",

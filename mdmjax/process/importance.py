@@ -28,18 +28,35 @@ class Importance(Law):
     Unbiased for the same number whatever p > 0 is; the variance is least where p^2 is proportional to E[Z^2 | r]. The
     rates of a batch are spread by the inverse of the distribution function. `density` (`process.Bins`, say) is an array
     of a program, so it may be fitted again while a compiled step runs; `density(r)`, `from_cdf(u)` and `eps` are used.
+
+    `max_weight`, if given, caps the weight 1 / p of a rate relative to the base law: BIASED where it acts (`clamped`),
+    for these rates then count less than they should. ValueError for one below 1, the weight of the base law.
     """
 
     density: Any
     spread: Callable = dataclasses.field(default=systematic, metadata=_STATIC)
     schedule: Schedule = dataclasses.field(default=Linear(), metadata=_STATIC)  # whose time the denoiser is told
     ways: Callable = dataclasses.field(default=single, metadata=_STATIC)
+    max_weight: float | None = dataclasses.field(default=None, metadata=_STATIC)
+
+    def __post_init__(self):
+        if self.max_weight is not None and not self.max_weight >= 1:
+            raise ValueError(f"Importance(max_weight={self.max_weight}): must be at least 1, that of the base law")
+
+    def clamped(self, rate: Float[Array, "B"]) -> Bool[Array, "B"]:
+        """Whether the weight of a rate is capped."""
+        if self.max_weight is None:
+            return jnp.zeros(rate.shape, bool)
+        return self.density.density(rate) * self.max_weight < 1
 
     def rates(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Rates:
         """The mask rate of each row."""
         spread = self.spread(key, ids, batch)
         rate = self.density.from_cdf(spread.uniform())
-        weights = (1 - self.density.eps) / (self.density.density(rate) * rate)
+        density = self.density.density(rate)
+        if self.max_weight is not None:
+            density = jnp.maximum(density, 1 / self.max_weight)
+        weights = (1 - self.density.eps) / (density * rate)
         return Rates(rate, weights, self.schedule.inverse(1 - rate, rate), spread.groups)
 
     def hide(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], rates: Rates) -> Draws:
@@ -109,16 +126,17 @@ class Complementary(Law):
         return made(ids, t, masks, weights, rates.groups, "complementary")
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Delimiters:
     """Some tokens are hidden more often than at the rate r of the others ("ISAD" of arXiv 2511.18159).
 
-    They are hidden with probability q = min(r + extra, (1 + r) / 2), and the batch says which they are (`often` [B, L]:
-    rare tokens of the format of an answer, say). With `likelihood` the weight (1 - eps) / r is multiplied by the ratio
-    prod_i P(m_i) / Q(m_i) of the whole mask: unbiased. Without, each token has 1 / q_i in place of 1 / r ("ht", for
-    Horvitz and Thompson), which is BIASED unless the loss of a token is the same whatever else is hidden; its weights
-    are [B, L]. The published q = min(r + extra, 1) would be biased both ways, for where it is 1 the masks that show the
-    token are never drawn; here their ratio is at most 2. ValueError for extra or eps outside (0, 1).
+    They are hidden with probability q = min(r + extra, (1 + r) / 2): the tokens of the ids `often`, those of the format
+    of an answer, say, or what a batch says (`often` [B, L]). With `likelihood` the weight (1 - eps) / r is multiplied
+    by the ratio prod_i P(m_i) / Q(m_i) of the whole mask: unbiased. Without, each token has 1 / q_i in place of 1 / r
+    ("ht", for Horvitz and Thompson), which is BIASED unless the loss of a token is the same whatever else is hidden;
+    its weights are [B, L]. The published q = min(r + extra, 1) would be biased both ways, for where it is 1 the masks
+    that show the token are never drawn; here their ratio is at most 2. ValueError for extra or eps outside (0, 1).
     """
 
     eps: float = 1e-3
@@ -126,10 +144,17 @@ class Delimiters:
     likelihood: bool = True
     spread: Callable = systematic
     schedule: Schedule = Linear()
+    often: tuple[int, ...] = ()
 
     def __post_init__(self):
         if not (0 < self.extra < 1 and 0 < self.eps < 1):
             raise ValueError(f"Delimiters(extra={self.extra}, eps={self.eps}): both must be in (0, 1)")
+
+    def marked(self, tokens: Int[Array, "B L"]) -> Bool[Array, "B L"]:
+        """Where the tokens of the ids `often` are. ValueError without any."""
+        if not self.often:
+            raise ValueError("Delimiters(often=()): give the ids of the tokens, or a batch that has `often` [B, L]")
+        return jnp.isin(tokens, jnp.array(self.often))
 
     def draw(
         self,

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 # Uses of the key of a draw: the first two by batch, the others by example.
-_SHIFT, _OFFSET, _RATES, MASKS = range(4)
+_SHIFT, _OFFSET, _RATES, MASKS, _ALSO = range(5)
 
 
 def use_key(key: Key[Array, ""], step: int | Int[Array, ""], use: int) -> Key[Array, ""]:
@@ -93,6 +93,14 @@ class Strata:
 def row_keys(key: Key[Array, ""], use: int, ids: Int[Array, "B"]) -> Key[Array, "B"]:
     """The keys of one use of a draw: by example, or by batch where `ids` are numbers of batches."""
     return example_keys(jax.random.fold_in(key, use), ids)
+
+
+def also_eligible(
+    key: Key[Array, ""], ids: Int[Array, "B"], among: Bool[Array, "B L"], share: float
+) -> Bool[Array, "B L"]:
+    """Each of the positions `among` by itself with probability `share`; `key`, that of the draw, is not consumed."""
+    places = jax.vmap(lambda k: jax.random.uniform(k, among.shape[1:]))(row_keys(key, _ALSO, ids))
+    return (places < share) & among
 
 
 def _balanced_order(n: int) -> np.ndarray:

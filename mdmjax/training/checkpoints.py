@@ -1,5 +1,6 @@
 """Checkpoints: asynchronous, atomic, verified, with a fall-back to the one before. The only user of orbax."""
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -119,17 +120,37 @@ class Checkpoints:
         """The checkpoint of a step, or what is wrong with it. All processes agree on whether it is good."""
         wrong = ""
         try:
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore())
-            found = self._reader.restore(self.directory / str(step), args=args)
-            if found.meta["sha256"] != _sha256(found.meta):
+            state, meta = self._restored(step, abstract)
+            if meta["sha256"] != _sha256(meta):
                 wrong = "its position and times do not match their checksum"
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
             wrong = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if not multihost_utils.process_allgather(np.array(not wrong)).all():
             return wrong or "another process cannot read it"
-        if found.meta["fingerprint"] != fingerprint(found.state).tolist():
+        if meta["fingerprint"] != fingerprint(state).tolist():
             return "its contents do not match their fingerprint"
-        return Restored(step, found.state, found.meta)
+        return Restored(step, state, meta)
+
+    def _restored(self, step: int, abstract: Any) -> tuple[Any, dict]:
+        """(state, meta) as they are on the disk. What the state has as None may be missing there: a later field."""
+
+        def read(item):
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(item), meta=ocp.args.JsonRestore())
+            found = self._reader.restore(self.directory / str(step), args=args)
+            return found.state, found.meta
+
+        fields = vars(abstract) if dataclasses.is_dataclass(abstract) else {}
+        there = {name: value for name, value in fields.items() if value is not None}
+        try:
+            return read(abstract)
+        except Exception as error:
+            if len(there) == len(fields):
+                raise
+            try:
+                state, meta = read(there)
+            except Exception:
+                raise error from None
+            return dataclasses.replace(abstract, **state), meta
 
     def _meta(self, step: int) -> dict:
         try:

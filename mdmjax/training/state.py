@@ -76,9 +76,10 @@ class Step:
     `objective(denoiser, batch, key, size) -> Terms` is summed over the batch and divided by the number of tokens it is
     about; `size` is the number of rows of the global batch. The batch holds `tokens` [B, L], `ids` [B] and, for
     conditional training, `eligible` [B, L]: what is not eligible (a prompt, PAD) is always visible, never predicted
-    and not counted, and without it all tokens are eligible. A source passes them on (`data.RowSource`). With
-    `micro > 1` the gradient is accumulated over that many parts, cut inside each of the `shards` device shares of the
-    batch. `axis` is the mapped axis under pmap. Draws are keyed by example, so none of this changes the loss.
+    and not counted, and without it all tokens are eligible. A source passes them on (`data.RowSource`), as it does
+    what else an objective reads. With `micro > 1` the gradient is accumulated over that many parts, cut inside each of
+    the `shards` device shares of the batch. `axis` is the mapped axis under pmap. Draws are keyed by example, so none
+    of this changes the loss.
 
     Where the state has a `law`, it takes the place of the objective's, and every `refit_every` steps, the first among
     them, it is `refit(bind, params, batch, key, law)` (`variance.Refit`) before the step draws.

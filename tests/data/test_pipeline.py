@@ -46,6 +46,9 @@ def test_what_is_eligible_comes_with_its_row():
     for batch in take(batches(RowSource(rows, eligible), 8, seed=3), 10):
         assert batch["eligible"].dtype == bool
         np.testing.assert_array_equal(batch["eligible"], batch["tokens"] % 3 > 0)
+    for batch in take(batches(RowSource(rows, extra=~eligible), 8, seed=3), 2):
+        np.testing.assert_array_equal(batch["extra"], batch["tokens"] % 3 == 0)
+        assert "eligible" not in batch
     for wrong in eligible[:3], eligible.astype(int):
         with pytest.raises(ValueError, match="must be bool of the rows' shape"):
             RowSource(rows, wrong)

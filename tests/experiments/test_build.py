@@ -56,7 +56,33 @@ def test_laws_of_importance_are_held_by_the_state():
     assert experiment(law__name="complementary", law__eps=0.01).law == process.Complementary(0.01)
     assert experiment(law__ways="copies", law__copies=3).law.ways == process.Copies(3)
     assert experiment().refit is None and experiment().make_state
+    capped = experiment(law__name="importance", law__max_weight=1e6)
+    assert capped.law.max_weight == 1e6 and jax.eval_shape(capped.make_state).law.max_weight == 1e6
+    assert made.law.max_weight is None
+    marked = dict(law__name="delimiters", law__often=(0, 7), law__extra=0.3)
+    expected = process.Delimiters(1e-3, 0.3, often=(0, 7))
+    assert experiment(**marked).law == expected and experiment(**marked).step.objective.law == expected
+    assert experiment(**marked, law__delimiters="ht").law.likelihood is False
     for fields, words in (
+        (marked | dict(law__often=()), r"law.name='delimiters'.*law.often=\(\)"),
+        (marked | dict(law__often=(0, 11)), r"law.often=\(0, 11\).*0\.\.10"),
+        (marked | dict(law__often=("a",)), r"law.often=\('a',\)"),
+        (marked | dict(law__extra=1.0), "law.name='delimiters'.*extra=1.0"),
+        (marked | dict(law__ways="mirror"), "law.ways='mirror'.*leave it single"),
+        (marked | dict(law__delimiters="x"), "law.delimiters='x': choose one of ratio, ht"),
+        (dict(law__name="importance", law__max_weight=0.5), "law.name='importance'.*max_weight=0.5"),
+        (dict(law__name="importance", law__probe_rows=0), "law.probe_rows=0"),
+        (dict(law__name="importance", law__probe_masks=-1), "law.probe_masks=-1"),
+        (dict(law__name="importance", law__share=0.0), "law.share=0.0"),
+        (dict(law__name="importance", law__bins=0), "law.name='importance'.*bins=0"),
+        (dict(law__name="clipped", law__low=0.9), "law.name='clipped'.*low=0.9"),
+        (dict(law__name="complementary", law__eps=0.6), "law.name='complementary'.*eps=0.6"),
+        (dict(law__name="continuous", law__t_min=1.0), "law.name='continuous'.*t_min=1.0"),
+        (dict(law__name="discrete", law__steps=0), "law.name='discrete'.*steps=0"),
+        (dict(law__spread="strata", law__strata=-1), "law.strata=-1"),
+        (dict(law__ways="copies", law__copies=0), "law.copies=0"),
+        (dict(law__spread="x"), "law.spread='x': choose one of"),
+        (dict(law__name="x"), "law.name='x': choose one of"),
         (dict(law__ways="both"), "law.ways='both': choose one of"),
         (dict(law__name="complementary", law__ways="mirror"), "two ways of its own"),
         (dict(law__name="importance", law__eps=2.0), r"eps=2.0: must be in \(0, 1\)"),
@@ -67,6 +93,17 @@ def test_laws_of_importance_are_held_by_the_state():
             wrong = experiment(**fields)
             wrong.step  # noqa: B018
             jax.eval_shape(wrong.make_state)
+
+
+@pytest.mark.parametrize("name", ["exact_count", "continuous", "discrete", "importance", "clipped", "complementary"])
+def test_a_budget_is_for_sampling(name):
+    """One line that names the field, before anything is compiled; and the sampler takes it."""
+    with pytest.raises(ValueError, match="law.schedule='budget' is for sampling.*sample.schedule"):
+        wrong = experiment(law__name=name, law__schedule="budget", law__schedule_args=(1, 31))
+        jax.eval_shape(wrong.make_state)
+        wrong.step  # noqa: B018
+    right = experiment(sample__planner="ancestral", sample__schedule="budget", sample__schedule_args=(1, 31))
+    assert isinstance(right.planner(right.config.sample).schedule, process.OnGrid)
 
 
 def strata_batch():

@@ -136,6 +136,28 @@ def test_the_mean_is_the_bound_between_two_rates(law, low, high, factor):
         assert mean(law) == pytest.approx(float(continuous_bound(denoiser(), jnp.array(ROW), V)), rel=0.2)
 
 
+def test_a_capped_weight_is_biased_where_it_acts():
+    """The weight relative to the base law is min(1 / p, cap), and the mean lacks what that takes away."""
+    ids, eligible = jnp.arange(len(NODES)), jnp.ones((len(NODES), L), bool)
+    of = lambda cap: Importance(Ramp(), nodes, max_weight=cap)
+    drawn = lambda law: law.rates(jax.random.key(0), ids, eligible, batch=len(ids))
+    r, free = drawn(of(None)).value, drawn(of(None)).weights
+    np.testing.assert_allclose(
+        drawn(of(1.5)).weights * r / (1 - EPS), np.minimum(1 / Ramp().density(r), 1.5), rtol=1e-12
+    )
+    np.testing.assert_array_equal(of(1.5).clamped(r), 1 / Ramp().density(r) > 1.5)
+    assert 0.2 < of(1.5).clamped(r).mean() < 0.5
+    np.testing.assert_array_equal(drawn(of(1e6)).weights, free)
+    assert not of(None).clamped(r).any() and not of(2.0).clamped(r[:-1]).any()
+    # p = 2/3 at the rate below: above it, p 1.5 of what there is
+    start = EPS + (1 - EPS) * (3 - 4 / 3) / 2
+    inside = start + (1 - start) * (NODES + 1) / 2
+    sizes = all_masks(L).sum(1)
+    each = (inside[:, None] ** (sizes - 1.0) * (1 - inside[:, None]) ** (L - sizes)) @ loss(all_masks(L))
+    lost = ((1 - start) * WIDTHS / 2) @ ((1 - 1.5 * np.asarray(Ramp().density(inside))) * each)
+    assert mean(of(1.5)) == pytest.approx(truth(EPS) - lost, rel=1e-3) and lost > 0.01 * truth(EPS)
+
+
 @pytest.mark.parametrize("ways", [single, mirror])
 def test_exact_counts_have_the_whole_bound(ways):
     """All orders of the places, all counts."""
@@ -235,6 +257,7 @@ def test_strata_hold_as_many_rates_as_they_should(count, batch):
         (lambda: Clipped(0.5, 0.4), "low < high"),
         (lambda: Complementary(0.5), r"in \(0, 1/2\)"),
         (lambda: Delimiters(extra=0.0), r"in \(0, 1\)"),
+        (lambda: Importance(Ramp(), max_weight=0.5), "max_weight=0.5.*at least 1"),
         (lambda: Copies(0), "count must be >= 1"),
         (lambda: Strata(0), "count must be >= 1"),
     ],

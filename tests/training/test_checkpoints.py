@@ -1,13 +1,16 @@
 """Checkpoints survive what happens to files: what is damaged is named, set aside, and the one before is taken."""
 
+import dataclasses
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 
-from mdmjax.training import Checkpoints, NoIntactCheckpoint
+from mdmjax.training import Checkpoints, MeshLayout, NoIntactCheckpoint, make_mesh, restore
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,29 @@ def test_round_trip_to_the_bit(folder, abstract):
     assert_bits(restored.state, state(3))
     assert_bits(checkpoints.restore(abstract, said.append, step=2).state, state(2))
     checkpoints.close()
+
+
+def test_a_checkpoint_of_a_state_without_a_law_is_read(tmp_path):
+    """A run of before `TrainState` had one goes on, to the bit."""
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Before:
+        step: Any
+        params: Any
+        average: Any
+        optimizer: Any
+        key: Any
+
+    made = jax.jit(toys.make_state)()
+    fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(Before)}
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(1, Before(**fields), {})
+    checkpoints.wait()
+    restored = restore(MeshLayout(make_mesh(1, devices=jax.devices()[:1])), toys.make_state, checkpoints, pytest.fail)
+    checkpoints.close()
+    assert restored.step == 1 and restored.state.law is None
+    assert_bits(restored.state, made)
 
 
 def test_a_saved_state_may_be_donated_at_once(tmp_path, abstract):
