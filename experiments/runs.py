@@ -11,6 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import build, cli
+from experiments.configs.base import base
 from mdmjax import data, training
 from mdmjax.data import Corpus, Vocabulary
 from mdmjax.reports import to_json
@@ -97,7 +98,8 @@ def load(workdir: str, which: str = "last", say: Callable = lambda line: None) -
     for name in ("config.json", "vocabulary.json", "checkpoints"):
         if not (root / name).exists():
             raise FileNotFoundError(f"no training run at {workdir} ({name} is missing): give the --workdir of `train`")
-    config = ConfigDict(json.loads((root / "config.json").read_text()))
+    config = base()  # with the defaults of fields that the run did not have yet, which change nothing
+    config.update(json.loads((root / "config.json").read_text()))
     config.mesh, config.parallel = ConfigDict(dict(data=1, fsdp=-1, tensor=1)), "mesh"
     config.train.batch = config.evaluate.batch = jax.device_count() * config.train.micro
     description = json.loads((root / "vocabulary.json").read_text())

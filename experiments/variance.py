@@ -6,6 +6,7 @@ batch where its rates are spread. Losses are in nats a token, variances in their
 """
 
 import dataclasses
+import math
 import shlex
 import sys
 import time
@@ -15,15 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import build, cli, runs, train, variance_report
-from mdmjax import process, training, variance
+from experiments import build, cli, laws, runs, train, variance_report
+from mdmjax import data, process, training, variance
 from mdmjax.reports import write_report
 
 GRADIENT = "gradient"
 FITTED = {"p_pots": False, "p_pots_gradient": True}  # whether to the gradient
 KINDS = ("base", "clipped", "exact_count", "complementary", *FITTED)
 WAYS = {"": process.single, "mirror": process.mirror, "copies": process.Copies(2)}
-SPREADS = build.SPREADS
 
 
 def main(config, workdir):
@@ -42,6 +42,11 @@ def main(config, workdir):
         raise ValueError(f"laws={tuple(config.laws)}: must hold base, which the others are compared with")
     where, twin = config.checkpoint.run, config.checkpoint.autoregressive
     if not where:
+        if config.path:
+            raise ValueError(
+                f"path={config.path!r} is for a run that is there, checkpoint.run: the model that is trained here is "
+                "measured on its own data (--config.model.data.path)"
+            )
         cli.check_workdir(workdir, config)
         where, twin = (trained_here(config, workdir / name, name) for name in ("masked_diffusion", "autoregressive"))
         if not (where and twin):
@@ -55,8 +60,8 @@ def main(config, workdir):
     cli.check_workdir(workdir, config)
     cli.started()
 
-    found, spread = {}, {}
-    with cli.progress(len(config.laws) + len(config.spreads) * len(SPREADS) + bool(twin), unit="law") as bar:
+    found, spread, spreads = {}, {}, spreads_of(config)
+    with cli.progress(len(config.laws) + len(config.spreads) * len(spreads) + bool(twin), unit="law") as bar:
         for name in config.laws:
             found[name] = bench.measure(bench.fitted(name))
             bar.update(len(found))
@@ -65,8 +70,8 @@ def main(config, workdir):
             bar.update(len(found))
         for name in config.spreads:
             law = bench.fitted(name)
-            spread[name] = {s: bench.noise(dataclasses.replace(law, spread=SPREADS[s])) for s in SPREADS}
-            bar.update(len(found) + len(spread) * len(SPREADS))
+            spread[name] = {s: bench.noise(dataclasses.replace(law, spread=spreads[s])) for s in spreads}
+            bar.update(len(found) + len(spread) * len(spreads))
     report = variance_report.report(
         config, trained, found, spread, bench.edges, time.monotonic() - began,
         f"python -m experiments.variance {shlex.join(sys.argv[1:])}",
@@ -106,21 +111,36 @@ def trained_here(config, folder: Path, objective: str) -> str | None:
 
 def rows_of(config, trained: runs.Run) -> tuple[np.ndarray, np.ndarray]:
     """(rows to fit to, examples), evenly spaced and disjoint. ValueError where there are too few."""
-    corpus = trained.data()
-    if config.split not in corpus.splits:
-        raise ValueError(f"split={config.split!r}: the data's splits are {', '.join(corpus.splits)}")
-    tokens, scored = build.rows_of(corpus.splits[config.split], trained.experiment.length, config.split)
-    whole = tokens[scored.all(1)]
+    corpus, split = corpus_of(config, trained)
+    if split not in corpus.splits:
+        raise ValueError(f"split={split!r}: the data's splits are {', '.join(corpus.splits)}")
+    tokens, length = corpus.splits[split], trained.experiment.length
+    whole = tokens if tokens.ndim == 2 else tokens[: len(tokens) // length * length].reshape(-1, length)
     needed = config.probe_rows + config.examples
     if len(whole) < needed:
         raise ValueError(
-            f"the {config.split} split has {len(whole)} whole rows, and probe_rows={config.probe_rows} and "
-            f"examples={config.examples} need {needed}: give fewer"
+            f"the {split} split has {len(whole)} whole rows of {length} tokens, the model's length, and "
+            f"probe_rows={config.probe_rows} and examples={config.examples} need {needed}: give fewer, or more data"
         )
     rows = whole[np.arange(needed) * len(whole) // needed].astype(np.int32)
     is_probe = np.zeros(needed, bool)
     is_probe[np.arange(config.probe_rows) * needed // config.probe_rows] = True
     return rows[is_probe], rows[~is_probe]
+
+
+def corpus_of(config, trained: runs.Run) -> tuple[data.Corpus, str]:
+    """(data, its split): those of `path`, or the run's own. ValueError where those are gone or do not fit the model."""
+    if config.path:
+        return build.corpus(trained.experiment.config, trained.vocabulary, config.path), "text"
+    try:
+        return trained.data(), config.split
+    except ValueError as error:
+        raise ValueError(f"{error}: give that data, or others with --config.path=FILE") from None
+
+
+def spreads_of(config) -> dict:
+    """How the rates of a batch are spread, by name."""
+    return laws.SPREADS | {"strata": process.Strata(math.isqrt(config.batch))}
 
 
 def law_of(config, name: str):
@@ -136,7 +156,8 @@ def law_of(config, name: str):
         return process.ExactCount(process.iid, ways=how)
     if kind == "clipped":
         return process.Clipped(spread=process.iid, ways=how)
-    return variance.starting_law(config.eps, config.bins, spread=process.iid, ways=how)
+    capped = {"max_weight": config.max_weight or None} if kind in FITTED else {}
+    return variance.starting_law(config.eps, config.bins, spread=process.iid, ways=how, **capped)
 
 
 def refit_of(config, vocab: int, gradient: bool) -> variance.Refit:

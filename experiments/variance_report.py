@@ -20,9 +20,9 @@ HOW = {  # fields of `train` that draw as a law does
 }
 
 
-def biased(name: str) -> bool:
-    """Whether a law has another mean than the bound."""
-    return name.partition("+")[0] in BIASED
+def biased(name: str, one: dict | None = None) -> bool:
+    """Whether a law has another mean than the bound: by itself, or, as `one` says, since some weights were capped."""
+    return name.partition("+")[0] in BIASED or (one is not None and bool(np.any(one["facts"]["clamped"])))
 
 
 def calls_of(name: str) -> int:
@@ -35,12 +35,12 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
     groups = [g for g in ("gradient", "loss") if g in found["base"]["parts"]]
     target = groups[0]
     per_call = {name: one["parts"][target].total.scaled(calls_of(name), "") for name, one in found.items()}
-    unbiased = [name for name in config.laws if not biased(name)]
+    unbiased = [name for name in config.laws if not biased(name, found[name])]
     best = min(unbiased, key=lambda name: per_call[name].mean)
     metrics = {f"{best}: variance of the {target} x calls": per_call[best]}
     for name in config.laws:
         if name not in (best, "base"):
-            mark = " (biased)" if biased(name) else ""
+            mark = " (biased)" if biased(name, found[name]) else ""
             metrics[f"{name}{mark}: variance of the {target} x calls"] = per_call[name]
     metrics |= {f"{name}: mean loss": one["mean"] for name, one in found.items()}
     advice = _advice(config, best, target, per_call["base"], per_call[best])
@@ -57,7 +57,7 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
         for group in groups
     ]
     return Report(
-        title=f"Variance of training: {trained.workdir}",
+        title=f"Variance of training: {trained.workdir}" + (f" on {config.path}" if config.path else ""),
         summary=f"{config.examples} examples x {config.rates} rates x {config.masks} masks; step {trained.step}.",
         command=command,
         config=cli.to_dict(config),
@@ -85,6 +85,7 @@ def _advice(config, best: str, target: str, base: Estimate, least: Estimate) -> 
     gain = base.mean / least.mean
     error = gain * math.hypot(base.standard_error / base.mean, least.standard_error / least.mean)
     fields = HOW[kind].format(eps=config.eps, bins=config.bins, share=config.share)
+    fields += f", law.max_weight={config.max_weight:g}" if config.max_weight and HOW[kind].startswith(_FIT) else ""
     fields += f", law.ways={ways}" if ways else ""
     told = "" if gain - 2 * error > 1 else "; the two are not told apart"
     return (
@@ -104,7 +105,7 @@ def _line(name: str, one: dict, group: str, base: dict) -> dict[str, Any]:
     p, calls = one["parts"][group], calls_of(name)
     ratio = base["parts"][group].total.mean / (p.total.mean * calls) if p.total.mean > 0 else math.nan
     return {
-        "law": name + (" (biased)" if biased(name) else ""),
+        "law": name + (" (biased)" if biased(name, one) else ""),
         "of": group,
         "mean loss": _show(one["mean"]),
         "A": _show(p.pattern),
@@ -118,7 +119,7 @@ def _line(name: str, one: dict, group: str, base: dict) -> dict[str, Any]:
 
 
 def _weights(name: str, one: dict) -> dict[str, Any]:
-    """What the weights of a law are like: their effective number, the largest, how often nothing was hidden."""
+    """What the weights of a law are like: their effective number, the largest, how often capped or of nothing."""
     # of one way of a draw, relative to those of the loss: the weight times the rate is 1 / p
     w = np.asarray(one["facts"]["weight"], np.float64) * np.asarray(one["facts"]["rate"], np.float64)
     return {
@@ -126,6 +127,7 @@ def _weights(name: str, one: dict) -> dict[str, Any]:
         "effective share of weight x rate": f"{w.sum() ** 2 / (w.size * (w**2).sum()):.3f}",
         "largest weight x rate": f"{w.max():.3g}",
         "largest weight": f"{np.max(one['facts']['weight']):.3g}",
+        "share clamped": f"{np.mean(one['facts']['clamped']):.4f}",
         "share with nothing hidden": f"{np.mean(one['facts']['empty']):.4f}",
     }
 

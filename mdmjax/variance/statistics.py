@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from mdmjax.objectives import MaskedDiffusion, autoregressive, dense, negative_elbo
-from mdmjax.process import iid
+from mdmjax.process import Importance, iid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +35,13 @@ class DrawStatistic:
         """(facts, groups). `example` holds `tokens` [L] and, where some are a prompt, `eligible` [L].
 
         Facts: `rate`, the mask rate (l / L of exact counts); `weight`, the factor of the losses; `empty`, the share of
-        ways with nothing hidden; `losses` [K], those of the ways.
+        ways with nothing hidden; `clamped`, whether the weight was capped; `losses` [K], those of the ways.
         """
         tokens = example["tokens"][None]
         eligible = example.get("eligible", jnp.ones(tokens.shape[1:], bool))[None]
         size = jnp.maximum(eligible.sum(), 1)
         if self.law is None:
-            facts = {"rate": jnp.ones(()), "weight": jnp.ones(()), "empty": jnp.zeros(())}
+            facts = {"rate": jnp.ones(()), "weight": jnp.ones(()), "empty": jnp.zeros(()), "clamped": jnp.zeros(())}
             losses = lambda p: autoregressive(self.bind(p), tokens, eligible=eligible, nll=self.nll).nats / size
         else:
             law = dataclasses.replace(self.law, spread=iid)
@@ -50,6 +50,8 @@ class DrawStatistic:
             counted = jnp.issubdtype(rates.value.dtype, jnp.integer)
             rate = rates.value[0] / size if counted else rates.value[0]
             facts = {"rate": rate, "weight": rates.weights[0], "empty": 1.0 - draws.masks.any(1).mean()}
+            capped = law.clamped(rates.value)[0] if isinstance(law, Importance) else False
+            facts["clamped"] = jnp.asarray(capped, rate.dtype)
             how = dict(vocab=self.vocab, eligible=eligible, nll=self.nll)
             losses = lambda p: negative_elbo(self.bind(p), tokens, draws, **how).nats / size
 
