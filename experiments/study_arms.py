@@ -52,6 +52,8 @@ class Arm:
 
     def __post_init__(self):
         c = self.config.train
+        if law_names.parsed(self.name)[0] == "syrm" and "extra" not in self.task.source.gather(np.zeros(1, int)):
+            raise ValueError(f"the law {self.name!r}: there are no prompts here, of which tokens could be hidden")
         if c.batch % self.calls:
             raise ValueError(f"train.batch={c.batch}: must be even, for {self.name} hides each row in two ways")
         self.model, self.step, self.planner  # noqa: B018  built now, so that a wrong field is named here
@@ -92,7 +94,11 @@ class Arm:
     def law(self) -> Any:
         c = self.config
         strata = math.isqrt(c.train.batch)
-        return None if self.autoregressive else law_names.law_of(self.name, c.law.eps, c.law.bins, strata)
+        if self.autoregressive:
+            return None
+        return law_names.law_of(
+            self.name, c.law.eps, c.law.bins, strata=strata, often=self.task.often, kinds=law_names.TRAINED
+        )
 
     @property
     def in_state(self) -> Any:
@@ -125,7 +131,8 @@ class Arm:
             objective = objectives.Autoregressive()
         else:
             own = self.law if self.in_state is None else process.ExactCount()  # which the state's replaces
-            objective = objectives.MaskedDiffusion(self.task.vocab, own)
+            extra = c.law.extra if law_names.parsed(self.name)[0] == "syrm" else 0.0
+            objective = objectives.MaskedDiffusion(self.task.vocab, own, extra=extra)
         one = training.Step(
             self.model.bind, objective, optimizer, rate, size=self.rows, average_decay=c.train.average,
             refit=self.refit, refit_every=c.law.refit_every,

@@ -20,6 +20,7 @@ class Task:
     scored: np.ndarray  # [N, L]
     vocabulary: data.Vocabulary
     answers: bool = False  # whether the scored tokens of a row are an answer, right or wrong
+    often: tuple[int, ...] = ()  # ids of tokens that give a row its format
     unit: tuple[float, str] = (1 / math.log(2), "bits/token")  # of a bound in nats/token
     meta: dict = dataclasses.field(default_factory=dict)
 
@@ -33,21 +34,22 @@ class Task:
 
 
 def text(c: ConfigDict, rows: int) -> Task:
-    """Windows of the Python language reference, as characters; held out: its validation part."""
+    """Windows of the Python language reference, as characters; its format: line ends; held out: its validation part."""
     corpus = data.python_docs(cache_dir=c.cache_dir or None)
     held_out = build.spaced(build.rows_of(corpus.splits["validation"], c.length, "validation"), rows)
     source = data.WindowSource(corpus.splits["train"], c.length)
     unit = (1 / math.log(2), "bits/char")
-    return Task(source, *held_out, corpus.vocabulary, unit=unit, meta=corpus.meta)
+    newline = tuple(corpus.vocabulary.encode("\n").tolist())
+    return Task(source, *held_out, corpus.vocabulary, often=newline, unit=unit, meta=corpus.meta)
 
 
 def sums(c: ConfigDict, rows: int) -> Task:
-    """Sums of two numbers, the answer to be found; held out: other sums."""
+    """Sums of two numbers, the answer to be found, the rest of the row a prompt; held out: other sums."""
     made = data.sums(c.digits)
     if not 0 < c.rows <= len(made.rows) - max(rows, 2):
         raise ValueError(f"data.rows={c.rows}: must be in 1..{len(made.rows) - max(rows, 2)}, for {rows} are held out")
     mask = np.tile(made.eligible, (len(made.rows), 1))
-    source = data.RowSource(made.rows[: c.rows], mask[: c.rows])
+    source = data.RowSource(made.rows[: c.rows], mask[: c.rows], ~mask[: c.rows])
     rest = slice(c.rows, c.rows + rows if rows else None)
     meta = {"name": f"sums of {c.digits} digits", "rows": c.rows}
     return Task(source, made.rows[rest], mask[rest], made.vocabulary, answers=True, meta=meta)

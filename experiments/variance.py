@@ -16,14 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import build, cli, laws, runs, train, variance_report
+from experiments import build, cli, law_names, laws, runs, train, variance_report
 from mdmjax import data, process, training, variance
 from mdmjax.reports import write_report
 
 GRADIENT = "gradient"
-FITTED = {"p_pots": False, "p_pots_gradient": True}  # whether to the gradient
-KINDS = ("base", "clipped", "exact_count", "complementary", *FITTED)
-WAYS = {"": process.single, "mirror": process.mirror, "copies": process.Copies(2)}
 
 
 def main(config, workdir):
@@ -144,20 +141,12 @@ def spreads_of(config) -> dict:
 
 
 def law_of(config, name: str):
-    """The law of a name, with independent rates; not yet fitted. ValueError that names the field."""
-    kind, _, ways = name.partition("+")
-    build.choose(kind, "laws", dict.fromkeys(KINDS))
-    how = build.choose(ways, f"laws, after the + of {name!r},", WAYS)
-    if kind == "complementary":
-        if ways:
-            raise ValueError(f"laws={name!r}: complementary has two ways of its own")
-        return process.Complementary(config.eps, process.iid)
-    if kind == "exact_count":
-        return process.ExactCount(process.iid, ways=how)
-    if kind == "clipped":
-        return process.Clipped(spread=process.iid, ways=how)
-    capped = {"max_weight": config.max_weight or None} if kind in FITTED else {}
-    return variance.starting_law(config.eps, config.bins, spread=process.iid, ways=how, **capped)
+    """The law of a name, with independent rates; not yet fitted. ValueError that names what will not do."""
+    if "@" in name:
+        raise ValueError(
+            f"the law {name!r}: rates are independent here; the spreads of a law of `spreads` are compared"
+        )
+    return law_names.law_of(name, config.eps, config.bins, max_weight=config.max_weight or None)
 
 
 def refit_of(config, vocab: int, gradient: bool) -> variance.Refit:
@@ -186,12 +175,12 @@ class Bench:
 
     def fitted(self, name: str):
         """The law of a name, its density fitted to the probe rows where it has one to fit."""
-        kind = name.partition("+")[0]
+        kind = law_names.parsed(name)[0]
         law = law_of(self.config, name)
-        if kind not in FITTED:
+        if kind not in law_names.FITTED:
             return law
         c = self.config
-        refit = refit_of(c, self.vocab, FITTED[kind])
+        refit = refit_of(c, self.vocab, law_names.FITTED[kind])
         batch = {"tokens": self.probe, "ids": jnp.arange(len(self.probe))}
         run = lambda params, batch, key, law: refit(self.bind, params, batch, key, law)
         if (kind, law.ways) not in self._fits:

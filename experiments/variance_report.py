@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import cli, runs
+from experiments import cli, law_names, runs
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report
 
-BIASED = ("clipped",)
 _FIT = "law.name=importance, law.eps={eps:g}, law.bins={bins}, law.share={share:g}"
 HOW = {  # fields of `train` that draw as a law does
     "base": "law.name=continuous, law.t_min={eps:g}",
@@ -22,19 +21,14 @@ HOW = {  # fields of `train` that draw as a law does
 
 def biased(name: str, one: dict | None = None) -> bool:
     """Whether a law has another mean than the bound: by itself, or, as `one` says, since some weights were capped."""
-    return name.partition("+")[0] in BIASED or (one is not None and bool(np.any(one["facts"]["clamped"])))
-
-
-def calls_of(name: str) -> int:
-    """Denoiser calls of a draw of a law: the ways in which it hides a row."""
-    return 2 if "+" in name or name == "complementary" else 1
+    return law_names.biased(name) or (one is not None and bool(np.any(one["facts"]["clamped"])))
 
 
 def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds: float, command: str) -> Report:
     """What `report.json` holds. `found` and `spread`: of each law, what `variance.Bench` says of it."""
     groups = [g for g in ("gradient", "loss") if g in found["base"]["parts"]]
     target = groups[0]
-    per_call = {name: one["parts"][target].total.scaled(calls_of(name), "") for name, one in found.items()}
+    per_call = {name: one["parts"][target].total.scaled(law_names.calls_of(name), "") for name, one in found.items()}
     unbiased = [name for name in config.laws if not biased(name, found[name])]
     best = min(unbiased, key=lambda name: per_call[name].mean)
     metrics = {f"{best}: variance of the {target} x calls": per_call[best]}
@@ -102,7 +96,7 @@ def table(report: Report) -> str:
 
 def _line(name: str, one: dict, group: str, base: dict) -> dict[str, Any]:
     """A row of the table of laws. The ratio has no error bar of its own: those of both sides stand beside it."""
-    p, calls = one["parts"][group], calls_of(name)
+    p, calls = one["parts"][group], law_names.calls_of(name)
     ratio = base["parts"][group].total.mean / (p.total.mean * calls) if p.total.mean > 0 else math.nan
     return {
         "law": name + (" (biased)" if biased(name, one) else ""),

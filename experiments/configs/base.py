@@ -309,17 +309,19 @@ def study() -> ConfigDict:
             ),
             network=dict(width=64, depth=2, heads=4, qk_norm=True),
             # As the laws of `variance`, and maybe @iid | @stratified | @systematic | @strata: how the rates of a batch
-            # are spread; autoregressive: another network of that size. The first is what all are compared with.
+            # are spread; isad: tokens of the format hidden more often; syrm: tokens of the prompt hidden too (biased);
+            # autoregressive: another network of that size. The first is what all are compared with.
             arms=(
-                "base", "base@strata", "base@systematic", "base+copies", "base+mirror", "complementary", "p_pots",
-                "p_pots_gradient", "p_pots+mirror", "exact_count", "exact_count@systematic", "exact_count+mirror",
-                "clipped", "autoregressive",
+                "base", "base@strata", "base@systematic", "base+copies", "base+mirror", "complementary", "isad",
+                "p_pots", "p_pots_gradient", "p_pots+mirror", "exact_count", "exact_count@systematic",
+                "exact_count+mirror", "clipped", "autoregressive",
             ),
             law=dict(
                 eps=1e-3,  # the smallest mask rate of the laws that have one
                 bins=12,  # of a fitted density
                 share=0.1,  # of the base law in it
                 refit_every=400,
+                extra=0.2,  # of the prompt, for syrm
                 probe_rows=4,  # of a batch, that it is fitted to
                 probe_masks=4,  # and masks of each of them, in each bin
             ),

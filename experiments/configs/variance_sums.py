@@ -11,5 +11,6 @@ def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = study()
     config.task = "sums"
-    config.train.update(steps=1500, batch=32, evaluate_every=75)
+    config.arms = tuple("syrm" if name == "isad" else name for name in config.arms)  # an answer has no delimiters
+    config.train.update(steps=800, batch=32, learning_rate=4e-3, evaluate_every=50)
     return variant(config, name, **QUICK_STUDY)

@@ -14,4 +14,6 @@ QUICK_STUDY = dict(
 
 def get_config(name: str = ""):
     """The config, or its variant `quick`."""
-    return variant(study(), name, **QUICK_STUDY)
+    config = study()
+    config.train.update(steps=600, learning_rate=3e-3, evaluate_every=50)
+    return variant(config, name, **QUICK_STUDY)

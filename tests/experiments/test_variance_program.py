@@ -6,7 +6,7 @@ import shutil
 import programs
 import pytest
 
-from experiments import runs, variance, variance_report
+from experiments import runs, variance
 from mdmjax import process
 
 SMALL = dict(
@@ -152,7 +152,7 @@ def test_a_run_of_before_some_fields_is_read(place, reported):
         (dict(examples=2), ["examples=2", "at least 3"]),
         (dict(eps=0.0), ["eps=0.0", "(0, 1)"]),
         (dict(eps=1.0), ["eps=1.0", "(0, 1)"]),
-        (dict(laws="('base','magic')"), ["laws='magic'", "p_pots"]),
+        (dict(laws="('base','magic')"), ["the law 'magic'", "p_pots"]),
         (dict(laws="('base','base+magic')"), ["'base+magic'", "mirror"]),
         (dict(laws="('exact_count',)"), ["must hold base"]),
         (dict(laws="('base','complementary+mirror')"), ["two ways of its own"]),
@@ -171,10 +171,3 @@ def refused(outcome, *words):
     code, out, errors = outcome
     assert code == 2 and out == "" and [word for word in words if word not in errors] == [], errors
     assert len(errors.strip().splitlines()) == 1
-
-
-def test_calls_are_those_of_a_draw():
-    assert [variance_report.biased(n) for n in ("clipped+mirror", "clipped", "p_pots+mirror")] == [True, True, False]
-    assert [variance_report.calls_of(n) for n in ("base", "base+mirror", "complementary", "exact_count+copies")] == [
-        *(1, 2, 2, 2)
-    ]

@@ -92,8 +92,10 @@ def test_names_of_laws():
     assert (law.ways, law.spread, law.density.eps) == (process.mirror, process.systematic, pytest.approx(1e-2))
     assert law_names.law_of("exact_count", 1e-3, 5).spread is process.iid
     assert law_names.law_of("base@strata", 1e-3, 5, strata=3).spread == process.Strata(3)
+    isad = law_names.law_of("isad", 1e-3, 5, often=(3,), kinds=law_names.TRAINED)
+    assert isad.often == (3,) and isad.likelihood
     assert [law_names.calls_of(n) for n in ("base@strata", "base+mirror", "complementary")] == [1, 2, 2]
-    assert law_names.biased("clipped@iid") and not law_names.biased("base")
+    assert [law_names.biased(n) for n in ("clipped@iid", "clipped+mirror", "p_pots+mirror")] == [True, True, False]
 
 
 def test_numbers_over_seeds():
@@ -123,6 +125,9 @@ def test_numbers_over_seeds():
         (dict(train__warmup=9), "warmup=9: must be at least 0 and less than steps=4"),
         (dict(arms="('base','p_pots')", law__probe_rows=0), "Refit(rows=0): must be >= 1"),
         (dict(law__eps=1.0), "eps=1.0"),
+        (dict(arms="('base','isad')"), "the law 'isad': there are no delimiters here"),
+        (dict(of="text", arms="('base','syrm')"), "the law 'syrm': there are no prompts here"),
+        (dict(arms="('base','syrm')", law__extra=2.0), "MaskedDiffusion(extra=2.0): must be in [0, 1]"),
     ],
 )
 def test_a_mistake_is_one_line(run, tmp_path, changes, line):
