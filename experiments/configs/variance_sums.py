@@ -12,5 +12,5 @@ def get_config(name: str = ""):
     config = study()
     config.task = "sums"
     config.arms = tuple("syrm" if name == "isad" else name for name in config.arms)  # an answer has no delimiters
-    config.train.update(steps=800, batch=32, learning_rate=4e-3, evaluate_every=50)
+    config.train.update(steps=700, batch=32, learning_rate=4e-3, evaluate_every=50)
     return variant(config, name, **QUICK_STUDY)

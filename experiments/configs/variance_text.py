@@ -15,5 +15,6 @@ QUICK_STUDY = dict(
 def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = study()
-    config.train.update(steps=600, learning_rate=3e-3, evaluate_every=50)
+    config.train.update(steps=500, learning_rate=3e-3, evaluate_every=50)
+    config.evaluate.update(rows=128, draws=2)
     return variant(config, name, **QUICK_STUDY)
