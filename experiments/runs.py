@@ -11,13 +11,15 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import build, cli
+from experiments.configs.base import base
 from mdmjax import data, training
 from mdmjax.data import Corpus, Vocabulary
 from mdmjax.reports import to_json
 
-# Fields that say where and in which parts the work is done, and so change no result: a run may go on with others.
+# Fields that say where and in which parts the work is done, or what is looked at, and so change no result: a run may
+# go on with others.
 FREE = (
-    "mesh", "parallel", "distributed", "train.micro", "evaluate.batch", "data.cache_dir", "data.data_dir",
+    "mesh", "parallel", "distributed", "monitor", "train.micro", "evaluate.batch", "data.cache_dir", "data.data_dir",
     "data.download",
 )  # fmt: skip
 
@@ -97,7 +99,7 @@ def load(workdir: str, which: str = "last", say: Callable = lambda line: None) -
     for name in ("config.json", "vocabulary.json", "checkpoints"):
         if not (root / name).exists():
             raise FileNotFoundError(f"no training run at {workdir} ({name} is missing): give the --workdir of `train`")
-    config = ConfigDict(json.loads((root / "config.json").read_text()))
+    config = ConfigDict(base().to_dict() | json.loads((root / "config.json").read_text()))  # groups it is older than
     config.mesh, config.parallel = ConfigDict(dict(data=1, fsdp=-1, tensor=1)), "mesh"
     config.train.batch = config.evaluate.batch = jax.device_count() * config.train.micro
     description = json.loads((root / "vocabulary.json").read_text())
