@@ -72,7 +72,7 @@ def claim(workdir: Path, config: ConfigDict, corpus: Corpus, length: int, write:
     `vocabulary.json` says what a checkpoint's tokens mean, and the hash of the data that they are from. Raises
     ValueError where the workdir holds a run with another config or on other data.
     """
-    cli.check_workdir(workdir, config, free=FREE, write=write)
+    cli.check_workdir(workdir, config, free=FREE, write=write, defaults=cli.to_dict(base()))
     path = workdir / "vocabulary.json"
     text = to_json({"length": length, "sha256": corpus.meta["sha256"], **corpus.vocabulary.to_dict()})
     otherwise = (

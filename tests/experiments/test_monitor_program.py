@@ -1,15 +1,16 @@
 """What `train` says of its own variance, in its log and its report, and what that may cost."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import programs
 import pytest
 
-from experiments import build, train
+from experiments import build, cli, runs, train
 from experiments.configs.base import base
 from experiments.monitor import monitor
-from mdmjax.data import WindowSource
+from mdmjax.data import Bytes, WindowSource
 
 CHANGES = dict(
     train__steps=14, train__batch=256, train__checkpoint_every=14, train__evaluate_every=14, monitor__every=7,
@@ -35,6 +36,18 @@ def test_a_run_says_where_its_variance_comes_from(monkeypatch, tmp_path):
     steps = [row for row in rows if "loss" in row]
     assert len(steps) == len(curves["training loss, adjusted"]["y"]) == 14
     assert all(row["loss"] != row["loss_adjusted"] for row in steps[2:])
+
+
+def test_a_run_from_before_there_were_these_groups_goes_on(tmp_path):
+    """Watched or not; with a baseline it would be another run."""
+    config, corpus = base(), SimpleNamespace(meta={"sha256": "0" * 64}, vocabulary=Bytes())
+    older = {name: group for name, group in cli.to_dict(config).items() if name not in ("baseline", "monitor")}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    config.monitor.every = 40
+    runs.claim(tmp_path, config, corpus, 8)
+    config.baseline.bins = 8
+    with pytest.raises(cli.UsageError, match="baseline.bins: workdir has 0, now 8"):
+        runs.claim(tmp_path, config, corpus, 8)
 
 
 def of(**changes):
