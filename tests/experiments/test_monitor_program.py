@@ -7,14 +7,14 @@ import numpy as np
 import programs
 import pytest
 
-from experiments import build, cli, runs, train
+from experiments import build, cli, results, runs, train
 from experiments.configs.base import base
 from experiments.monitor import monitor
 from mdmjax.data import Bytes, WindowSource
 
 CHANGES = dict(
     train__steps=14, train__batch=256, train__checkpoint_every=14, train__evaluate_every=14, monitor__every=7,
-    monitor__gradient=True, baseline__bins=4, law__spread="iid",
+    baseline__bins=4, law__spread="iid",
 )  # fmt: skip
 
 
@@ -27,15 +27,24 @@ def test_a_run_says_where_its_variance_comes_from(monkeypatch, tmp_path):
     curves = json.loads((tmp_path / "run" / "report.json").read_text())["curves"]
     measured = [row for row in rows if "variance/loss_A" in row]
     assert [row["step"] for row in measured] == [7, 14] and all("loss" not in row for row in measured)
-    for group in ("loss", "gradient"):
-        assert all(row[f"variance/{group}_total_error"] > 0 for row in measured)
-        for name, part in (("A", "masking pattern (A)"), ("B", "masking rate (B)"), ("C", "data (C)"), ("total",) * 2):
-            curve = curves[f"{group}, {part}"]
-            assert curve["y"] == [row[f"variance/{group}_{name}"] for row in measured] and curve["x"] == [7, 14]
-            assert curve["error"] == [row[f"variance/{group}_{name}_error"] for row in measured]
+    assert all(row["variance/loss_total_error"] > 0 for row in measured)
+    for name, part in (("A", "masking pattern (A)"), ("B", "masking rate (B)"), ("C", "data (C)"), ("total",) * 2):
+        curve = curves[f"loss, {part}"]
+        assert curve["y"] == [row[f"variance/loss_{name}"] for row in measured] and curve["x"] == [7, 14]
+        assert curve["error"] == [row[f"variance/loss_{name}_error"] for row in measured]
+    assert not any(name.startswith("gradient,") for name in curves)
     steps = [row for row in rows if "loss" in row]
     assert len(steps) == len(curves["training loss, adjusted"]["y"]) == 14
     assert all(row["loss"] != row["loss_adjusted"] for row in steps[2:])
+
+
+def test_a_gradient_has_curves_of_its_own():
+    rows = [{"step": 3, "loss": 1.0}, {"step": 3, "variance/gradient_B": 2.0, "variance/gradient_B_error": 0.5}]
+    corpus = SimpleNamespace(meta={"splits": {"train": {}, "validation": {}}})
+    found = results.curves(rows, corpus, "validation")
+    curve = found["gradient, masking rate (B)"]
+    assert (curve.x, curve.y, curve.error, curve.panel) == ([3], [2.0], [0.5], "variance of the gradient")
+    assert set(found) - set(results.curves(rows[:1], corpus, "validation")) == {"gradient, masking rate (B)"}
 
 
 def test_a_run_from_before_there_were_these_groups_goes_on(tmp_path):
