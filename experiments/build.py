@@ -218,6 +218,20 @@ class Experiment:
         return variance.Refit(self.vocab, rows, c.probe_masks, c.share, gradient, self.nll(groups=1), self.layout.axis)
 
     @property
+    def baseline(self) -> variance.Baseline | None:
+        """What the logged loss is held against, where that is asked for. ValueError that names the field."""
+        c = self.config.baseline
+        if c.bins == 0:
+            return None
+        if self.autoregressive:
+            raise ValueError(f"baseline.bins={c.bins}: an autoregressive model hides nothing; use 0")
+        coefficient = choose(c.coefficient, "baseline.coefficient", dict(fitted=None, one=1.0))
+        try:
+            return variance.Baseline.start(c.bins, c.rate, coefficient)
+        except ValueError as error:
+            raise ValueError(f"baseline.{error}") from None
+
+    @property
     def objective(self) -> Callable:
         if self.autoregressive:
             return objectives.Autoregressive(self.nll())
@@ -234,7 +248,8 @@ class Experiment:
     def make_state(self) -> training.TrainState:
         """The state before the first step; traced, never called as it is."""
         law = None if self.refit is None else self.law
-        return training.init_state(self.model.init, self.optimizer[0], jax.random.key(self.config.seed), law)
+        seed = jax.random.key(self.config.seed)
+        return training.init_state(self.model.init, self.optimizer[0], seed, law, self.baseline)
 
     @property
     def step(self) -> training.Step:

@@ -266,12 +266,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def check_workdir(
-    workdir: Path, config: ml_collections.ConfigDict, free: Sequence[str] = (), write: bool = True
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    free: Sequence[str] = (),
+    write: bool = True,
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Keep the config in WORKDIR/config.json the first time; refuse a workdir that holds a run with another one.
 
-    Fields named in `free` (or inside a group named there) may differ. Of several processes one should `write`. Raises
-    UsageError with the difference.
+    Fields named in `free` (or inside a group named there) may differ. Fields that a run has not, being older than they
+    are, it has from `defaults`. Of several processes one should `write`. Raises UsageError with the difference.
     """
     path, now = workdir / "config.json", to_dict(config)
     if not path.exists():
@@ -279,8 +283,8 @@ def check_workdir(
             write_atomic(path, to_json(now))
         return
     try:
-        before = flatten(json.loads(path.read_text()))
-    except (ValueError, AttributeError):
+        before = flatten(defaults or {}) | flatten(json.loads(path.read_text()))
+    except (ValueError, AttributeError, TypeError):
         raise UsageError(f"{path} is not a config: give another --workdir, or remove the file") from None
     now, nothing = flatten(now), object()
     changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key, nothing) != now.get(key, nothing)]

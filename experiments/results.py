@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from mdmjax.base import Estimate
 from mdmjax.data import Corpus, Vocabulary
 from mdmjax.evaluation import Bound, ngrams
 from mdmjax.reports import Curve, Sample
+
+PARTS = {"A": "masking pattern (A)", "B": "masking rate (B)", "C": "data (C)", "total": "total"}
 
 
 def headline_unit(corpus: Corpus, split: str) -> tuple[float, str]:
@@ -37,14 +39,29 @@ def noted(estimates: Mapping[str, Estimate], note: str) -> dict[str, Estimate]:
     return {name: add(estimate) for name, estimate in estimates.items()}
 
 
-def curves(rows: Iterable[Mapping[str, float]], corpus: Corpus, monitor: str) -> dict[str, Curve]:
+def curves(rows: Sequence[Mapping[str, float]], corpus: Corpus, monitor: str) -> dict[str, Curve]:
     """The curves of a training run, from the rows of its metrics file. `monitor` is the split of its bound."""
     loss, bound = headline_unit(corpus, "train"), headline_unit(corpus, monitor)
+    found = {name for row in rows for name in row}
+    adjusted = {"training loss, adjusted": _curve(rows, "loss_adjusted", *loss, panel="likelihood")}
     return {
         "training loss": _curve(rows, "loss", *loss, panel="likelihood"),
+        **(adjusted if "loss_adjusted" in found else {}),
         f"{monitor} bound": _curve(rows, "bound", *bound, panel="likelihood", error="bound_error"),
         "gradient norm": _curve(rows, "grad_norm"),
         "learning rate": _curve(rows, "learning_rate"),
+        **{
+            f"{group}, {part}": _curve(
+                rows,
+                f"variance/{group}_{name}",
+                unit=unit,
+                panel=f"variance of the {group}",
+                error=f"variance/{group}_{name}_error",
+            )
+            for group, unit in (("loss", "nats^2"), ("gradient", ""))
+            for name, part in PARTS.items()
+            if f"variance/{group}_{name}" in found
+        },
     }
 
 

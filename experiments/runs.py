@@ -16,9 +16,10 @@ from mdmjax import data, training
 from mdmjax.data import Corpus, Vocabulary
 from mdmjax.reports import to_json
 
-# Fields that say where and in which parts the work is done, and so change no result: a run may go on with others.
+# Fields that say where and in which parts the work is done, or what is looked at, and so change no result: a run may
+# go on with others.
 FREE = (
-    "mesh", "parallel", "distributed", "train.micro", "evaluate.batch", "data.cache_dir", "data.data_dir",
+    "mesh", "parallel", "distributed", "monitor", "train.micro", "evaluate.batch", "data.cache_dir", "data.data_dir",
     "data.download",
 )  # fmt: skip
 
@@ -71,7 +72,7 @@ def claim(workdir: Path, config: ConfigDict, corpus: Corpus, length: int, write:
     `vocabulary.json` says what a checkpoint's tokens mean, and the hash of the data that they are from. Raises
     ValueError where the workdir holds a run with another config or on other data.
     """
-    cli.check_workdir(workdir, config, free=FREE, write=write)
+    cli.check_workdir(workdir, config, free=FREE, write=write, defaults=cli.to_dict(base()))
     path = workdir / "vocabulary.json"
     text = to_json({"length": length, "sha256": corpus.meta["sha256"], **corpus.vocabulary.to_dict()})
     otherwise = (

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import build, cli, results, runs
+from experiments.monitor import monitor as monitor_of
 from mdmjax import data, networks, training
 from mdmjax.reports import Report, write_report
 
@@ -64,6 +65,7 @@ def main(config, workdir):
     step = experiment.step
     experiment.scorer(config.evaluate.draws, config.evaluate.groups)
     run = experiment.sampler(config.sample)
+    watch = monitor_of(experiment, source) or (lambda step, state: None)
     experiment.check_attention()
     # Last, so that a command that was wrong leaves nothing that refuses the next.
     runs.claim(workdir, config, corpus, length, write=main_process)
@@ -105,7 +107,7 @@ def main(config, workdir):
         outcome = training.train(
             plan=plan, make_state=experiment.make_state, step=step, layout=experiment.layout,
             batches=batches, checkpoints=checkpoints, evaluate=evaluate, write=write, progress=progress, say=say,
-            on_start=on_start,
+            on_start=on_start, monitor=watch,
         )  # fmt: skip
     except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
         raise cli.RunFailed(str(error)) from error

@@ -67,6 +67,18 @@ def base() -> ConfigDict:
                 extra=0.2,  # of delimiters: by how much more, on the mask rate
                 delimiters="ratio",  # its weights: ratio, of the whole mask | ht, of each token by itself, biased
             ),
+            baseline=dict(  # of the logged loss, by how much of a row is hidden: loss_adjusted, which varies less
+                bins=0,  # 8 will do; 0: none
+                rate=0.01,  # of its moving means
+                coefficient="fitted",  # what is taken off, as a share of the baseline: fitted | one
+            ),
+            monitor=dict(  # of the variance of training in its parts, on training rows that stay the same
+                every=0,  # steps between two measurements, so many that they take 2 % of the work at most; 0: none
+                examples=8,  # rows, each with so many rates and so many masks of each
+                rates=2,
+                masks=2,
+                gradient=False,  # of the gradient too, a backward pass a mask
+            ),
             readout=dict(
                 name="auto",  # dense | packed | auto: packed from 1,000 token values on
                 chunk=512,  # rows of logits held at once, of packed

@@ -16,6 +16,7 @@ class Terms(NamedTuple):
     nats: Float[Array, "B"]  # an estimate of -log p of the example's eligible tokens, or of a bound on it
     tokens: Int[Array, "B"]  # how many tokens that is about
     scored: Int[Array, "B"]  # how many cross-entropies were summed for it
+    hidden: Int[Array, "B"] | None = None  # how many tokens its draw hides, in the first way if there are several
 
 
 def negative_elbo(

@@ -53,7 +53,8 @@ class MaskedDiffusion:
         draws = self.law.draw(key, batch["ids"], eligible, batch=size, **special)
         terms = negative_elbo(denoiser, tokens, draws, vocab=self.vocab, eligible=eligible, nll=self.nll)
         of_row = lambda x: x.reshape(len(tokens), -1)
-        return Terms(of_row(terms.nats).mean(1), of_row(terms.tokens)[:, 0], of_row(terms.scored).sum(1))
+        scored = of_row(terms.scored)
+        return Terms(of_row(terms.nats).mean(1), of_row(terms.tokens)[:, 0], scored.sum(1), scored[:, 0])
 
 
 @dataclasses.dataclass(frozen=True)

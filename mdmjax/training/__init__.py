@@ -3,6 +3,7 @@
 from mdmjax.training.checkpoints import Checkpoints, NoIntactCheckpoint, Restored
 from mdmjax.training.loop import NonFiniteLoss, Outcome, Plan, restore, train
 from mdmjax.training.metrics import MetricWriter, read_rows
+from mdmjax.training.monitor import Monitor
 from mdmjax.training.orders import NEVER, with_order
 from mdmjax.training.parallel import RULES, MeshLayout, PmapLayout, infer_sharding, make_mesh
 from mdmjax.training.seeds import Seeds
@@ -17,6 +18,7 @@ __all__ = [
     "Checkpoints",
     "MeshLayout",
     "MetricWriter",
+    "Monitor",
     "NoIntactCheckpoint",
     "NonFiniteLoss",
     "Outcome",

@@ -51,14 +51,17 @@ def train(
     progress: Callable[..., None] = lambda step, **fields: None,
     say: Callable[[str], None] = lambda line: None,
     on_start: Callable[[int], None] = lambda step: None,
+    monitor: Callable[[int, TrainState], Callable | None] = lambda step, state: None,
 ) -> Outcome:
     """Train to `plan.steps`, from the newest intact checkpoint if there is one.
 
     `make_state()` builds the first state, `step(state, batch)` is a `Step`, `layout` a `MeshLayout` or `PmapLayout`.
     `batches` yields this process's rows and has `get_state` / `set_state`. `evaluate(state)` returns the bound and may
     write its own rows; `write(step, **numbers)` receives the metrics of a step; `progress` and `say` inform a person.
-    `on_start(step)` is called once the starting step is known. Raises NonFiniteLoss where a loss, a gradient or the
-    bound is not finite, with the step, its example ids and the last good checkpoint named.
+    `on_start(step)` is called once the starting step is known. `monitor(step, state)` may start to measure something on
+    the device, and then returns what fetches the numbers, which are written with those of the step. Raises
+    NonFiniteLoss where a loss, a gradient or the bound is not finite, with the step, its example ids and the last good
+    checkpoint named.
     """
     # ---- state: from the newest checkpoint, else from the initialiser
     restored = restore(layout, make_state, checkpoints, say)
@@ -77,7 +80,7 @@ def train(
     # ---- step: compiled at its first call, the state donated
     compiled = layout.step(step, state)
     stop = _StopSignal()
-    pending = None  # the step on the device: (number, example ids, metrics not yet fetched)
+    pending = None  # the step on the device: (number, example ids, metrics not yet fetched, what the monitor returned)
     bound = None
 
     def collect() -> None:
@@ -85,7 +88,7 @@ def train(
         nonlocal pending
         if pending is None:
             return
-        number, ids, metrics = pending
+        number, ids, metrics, measured = pending
         pending = None
         numbers = {name: float(value) for name, value in metrics.items()}
         for name, what in (("loss", "loss"), ("grad_norm", "gradient norm")):  # either one spoils the parameters
@@ -94,6 +97,8 @@ def train(
         progress(number, **numbers, bound=bound)
         if number % plan.log_every == 0 or number == 1:
             write(number, **numbers)
+        if measured is not None:
+            write(number, **measured())
 
     def diverged(what: str) -> NonFiniteLoss:
         checkpoints.wait()
@@ -115,7 +120,7 @@ def train(
                 position = batches.get_state()
                 state, metrics = compiled(state, layout.put(batch))
                 collect()
-                pending = (number, batch["ids"], metrics)
+                pending = (number, batch["ids"], metrics, monitor(number, state))
 
                 latest = None
                 last = number == plan.steps

@@ -11,13 +11,12 @@ from jaxtyping import Array, Int, Key
 
 from mdmjax.process import use_key
 
-DRAWS, REFIT = 0, 1  # uses of randomness at a step: its Draws, and fitting the law that makes them
+DRAWS, REFIT, MONITOR = 0, 1, 2  # uses of randomness at a step: its Draws, fitting their law, `Monitor`
 
 # What the seed's key is folded with for other uses. 0 and 1 would give the keys that `init_state` splits it into.
 EVALUATION, SAMPLING, RUNS = 2, 3, 4  # RUNS: the keys of the runs of a comparison, folded with their numbers
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """Everything a step reads and writes; what a checkpoint holds."""
@@ -28,16 +27,33 @@ class TrainState:
     optimizer: Any
     key: Key[Array, ""]  # of the run; never consumed, only folded
     law: Any = None  # that makes the Draws, where it changes during the run
+    baseline: Any = None  # of the logged loss (`variance.Baseline`)
+
+
+def _children(state: TrainState):
+    """A baseline that is None is no child: orbax would look for it in checkpoints that are older than the field."""
+    fields = (field.name for field in dataclasses.fields(state))
+    names = tuple(name for name in fields if name != "baseline" or state.baseline is not None)
+    return [(jax.tree_util.GetAttrKey(name), getattr(state, name)) for name in names], names
+
+
+jax.tree_util.register_pytree_with_keys(
+    TrainState, _children, lambda names, children: TrainState(**dict(zip(names, children, strict=True)))
+)
 
 
 def init_state(
-    init: Callable, optimizer: optax.GradientTransformation, key: Key[Array, ""], law: Any = None
+    init: Callable,
+    optimizer: optax.GradientTransformation,
+    key: Key[Array, ""],
+    law: Any = None,
+    baseline: Any = None,
 ) -> TrainState:
     """The state before the first step. `init(key) -> params`. `key` is the run's: it is split here once."""
     key_params, key_run = jax.random.split(key)
     params = init(key_params)
     average = jax.tree.map(jnp.copy, params)  # its own buffers, since the state is donated
-    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), key_run, law)
+    return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), key_run, law, baseline)
 
 
 def adamw(
@@ -82,7 +98,8 @@ class Step:
     of this changes the loss.
 
     Where the state has a `law`, it takes the place of the objective's, and every `refit_every` steps, the first among
-    them, it is `refit(bind, params, batch, key, law)` (`variance.Refit`) before the step draws.
+    them, it is `refit(bind, params, batch, key, law)` (`variance.Refit`) before the step draws. Where it has a
+    `baseline`, the metrics have `loss_adjusted` too, and nothing else changes.
     """
 
     bind: Callable  # params -> denoiser
@@ -105,22 +122,26 @@ class Step:
 
         def nats(params, part):
             terms = objective(self.bind(params), part, key, self.size)
-            return terms.nats.sum(), (terms.tokens.sum(), terms.scored.sum())
+            # What only looks on is kept apart: fused with the rest it would change the order of sums, and so the last
+            # bits of the gradient (which, over several devices of a CPU, XLA may do nevertheless).
+            seen = jax.lax.optimization_barrier(jax.lax.stop_gradient(terms))
+            sums = None if state.baseline is None else state.baseline.sums(seen)
+            return terms.nats.sum(), (seen.nats.sum(), seen.tokens.sum(), seen.scored.sum(), sums)
 
         value_and_grad = jax.value_and_grad(nats, has_aux=True)
         if self.micro == 1:
-            (total, (tokens, scored)), grads = value_and_grad(state.params, batch)
+            (_, (total, tokens, scored, sums)), grads = value_and_grad(state.params, batch)
         else:
             parts = _split(batch, self.micro, self.shards)
             shapes = jax.eval_shape(value_and_grad, state.params, jax.tree.map(lambda x: x[0], parts))
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-            def add(sums, part):
-                return jax.tree.map(jnp.add, sums, value_and_grad(state.params, part)), None
+            def add(before, part):
+                return jax.tree.map(jnp.add, before, value_and_grad(state.params, part)), None
 
-            ((total, (tokens, scored)), grads), _ = jax.lax.scan(add, zeros, parts)
+            ((_, (total, tokens, scored, sums)), grads), _ = jax.lax.scan(add, zeros, parts)
         if self.axis is not None:
-            total, tokens, scored, grads = jax.lax.psum((total, tokens, scored, grads), self.axis)
+            total, tokens, scored, sums, grads = jax.lax.psum((total, tokens, scored, sums, grads), self.axis)
 
         grads = jax.tree.map(lambda g: g / tokens, grads)
         updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
@@ -133,7 +154,11 @@ class Step:
             "learning_rate": jnp.asarray(self.learning_rate(state.step), jnp.float32),
             "scored": scored,
         }
-        return TrainState(state.step + 1, params, average, optimizer, state.key, law), metrics
+        baseline = state.baseline
+        if baseline is not None:
+            baseline, taken = baseline.step(sums)
+            metrics["loss_adjusted"] = metrics["loss"] - taken
+        return TrainState(state.step + 1, params, average, optimizer, state.key, law, baseline), metrics
 
     def _law(self, state: TrainState, batch: dict[str, Array]) -> Any:
         """The law of this step."""

@@ -1,6 +1,7 @@
 """The variance of training: its parts, exact or estimated, and the fit of laws that reduce it (arXiv 2511.18159)."""
 
 from mdmjax.variance.anova import EstimatedParts, Moments, joined, means, nested, parts, replicated, spread_of
+from mdmjax.variance.baseline import Baseline
 from mdmjax.variance.enumeration import (
     MaskLaw,
     PairLaw,
@@ -26,6 +27,7 @@ from mdmjax.variance.fit import Refit, bin_moments, gradient_squares, loss_squar
 from mdmjax.variance.statistics import BatchStatistic, DrawStatistic, grouped
 
 __all__ = [
+    "Baseline",
     "BatchStatistic",
     "DrawStatistic",
     "EstimatedParts",

@@ -61,12 +61,10 @@ def nested(
     `statistic(example, id, key of the rate, key of the mask) -> (facts, {group: pytree})`: facts are a dict of numbers
     that are kept as they are, the groups any vectors. Sequential: memory is four times that of the statistic, whatever
     N, R and M are, and `sketch` numbers an example and group. N R M statistics are computed. A function for jit, or for
-    pmap or shard_map with the examples shared out. ValueError for fewer than 2 masks, rates or examples: there is no
+    vmap, pmap or shard_map with the examples shared out. ValueError for fewer than 2 masks or rates: there is no
     variance of one.
     """
-    for name, count in (("masks", masks), ("rates", rates), ("examples", len(ids))):
-        if count < 2:
-            raise ValueError(f"{name}={count}: at least 2 are needed, for there is no variance of one")
+    _at_least_two(masks=masks, rates=rates)
     shape = jax.eval_shape(lambda e, i, k: statistic(e, i, k, k)[1], *_first(examples, ids), key)
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
     add = lambda a, b: jax.tree.map(jnp.add, a, b)
@@ -99,8 +97,10 @@ def parts(
 ) -> dict[str, EstimatedParts]:
     """The decomposition of every group, in `units` of its square. Jackknife over the examples: nan for two of them.
 
-    `sums` names further groups, each of several disjoint ones: the whole gradient, say, of its parts.
+    `sums` names further groups, each of several disjoint ones: the whole gradient, say, of its parts. ValueError for
+    fewer than 2 examples.
     """
+    _at_least_two(examples=len(moments.squares))
     m = jax.tree.map(lambda x: np.asarray(x, np.float64), moments)
     n, r, k, _ = m.squares.shape
     names = sorted(m.total)
@@ -182,6 +182,12 @@ def _with_sums(m: Moments, sums: Mapping[str, Sequence[str]] | None) -> tuple[np
         at = [names.index(member) for member in members]
         found = tuple(np.concatenate([x, x[..., at].sum(-1, keepdims=True)], -1) for x in found)
     return found
+
+
+def _at_least_two(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 2:
+            raise ValueError(f"{name}={count}: at least 2 are needed, for there is no variance of one")
 
 
 def _first(examples, ids):

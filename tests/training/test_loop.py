@@ -27,6 +27,7 @@ class Fake(Checkpoints):
 
     def __init__(self, losses=None, at=None, bound=1.0):
         self.log, self.losses, self.at, self.bound = [], losses or {}, at or {}, bound
+        self.written, self.monitored = [], None
 
     def note(self, moment):
         self.log.append(moment)
@@ -36,8 +37,17 @@ class Fake(Checkpoints):
         return train(
             plan=Plan(**dict(steps=STEPS, evaluate_every=STEPS, checkpoint_every=STEPS) | plan), make_state=lambda: 0,
             step=self.dispatch, layout=self, batches=self, checkpoints=self, evaluate=self.evaluate,
-            write=lambda step, **numbers: None,
+            write=self.write, monitor=self.monitor,
         )  # fmt: skip
+
+    def write(self, step, **numbers):
+        self.written.append((step, numbers))
+
+    def monitor(self, step, state):
+        if step != self.monitored:
+            return None
+        self.note(f"measure {step}")
+        return lambda: {"variance": float(Number(self.log, f"of {state}", 2.5))}
 
     def dispatch(self, state, batch):
         number = state + 1
@@ -92,6 +102,18 @@ def test_metrics_are_fetched_when_the_next_step_is_on_its_way():
         *("dispatch 1", "dispatch 2", "fetch 1", "dispatch 3", "fetch 2", "dispatch 4", "fetch 3"),
         *("fetch 4", "evaluate 4", "save 4", "wait"),
     ]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_what_is_measured_is_fetched_with_the_metrics_of_its_step(last):
+    """Once the next step is on its way; before anything is saved, so that a resumed run lacks no row."""
+    fake = Fake()
+    fake.monitored = 4 if last else 2
+    assert fake.run(log_every=3).finished
+    place = fake.log.index(f"measure {fake.monitored}")
+    after = ["dispatch 3", "fetch 2", "fetch of 2", "dispatch 4"]
+    assert fake.log[place + 1 :][:4] == (["fetch 4", "fetch of 4", "evaluate 4", "save 4"] if last else after)
+    assert [row for row in fake.written if "variance" in row[1]] == [(fake.monitored, {"variance": 2.5})]
 
 
 def test_a_step_is_checked_before_it_is_saved():

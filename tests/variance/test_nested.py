@@ -138,4 +138,4 @@ def test_two_examples_have_no_error_bar():
 @pytest.mark.parametrize("wrong", ["examples", "rates", "masks"])
 def test_there_is_no_variance_of_one(wrong):
     with pytest.raises(ValueError, match=f"{wrong}=1: at least 2 are needed"):
-        run(jax.random.key(0), **{wrong: 1})
+        anova.parts(run(jax.random.key(0), **{wrong: 1}))
