@@ -20,6 +20,14 @@ from experiments.table_columns import (
 )
 from mdmjax.reports import duration
 
+_BOUND = [  # of an arm of a study
+    Column("bound, bits/token", (ROW, "bound, bits/token")),
+    Column("its sd", (ROW, "its sd over seeds")),
+    Column("bound - base", (ROW, "- base")),
+    Column("calls to base's last bound", (ROW, "share of base's calls to its last bound")),
+    Column("noise of the gradient norm, base / this", (ROW, "noise of the gradient norm, base / this")),
+]
+
 TABLES = {
     "training": Table(
         "training/*/report.json",
@@ -265,6 +273,18 @@ TABLES = {
             COMMIT,
         ],
         ("facts", "A + B of a batch, times its rows"),
+    ),
+    "study_of_sums": Table(
+        "studies/sums/report.json",
+        [
+            Column("arm", (ROW, "arm")),
+            Column("right answers, %", (ROW, "right answers, %")),
+            Column("sd over seeds", (ROW, "sd over seeds")),
+            Column("right - base", (ROW, "right - base")),
+            *_BOUND,
+            COMMIT,
+        ],
+        ("facts", "arms"),
     ),
     "schedule_sweep": Table(
         "benchmarks/schedule_sweep.json",

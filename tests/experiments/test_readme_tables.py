@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from experiments import cli, tables
+from mdmjax import variance
 
 
 def test_readme_agrees_with_results():
@@ -19,7 +20,7 @@ KEPT = {
     "training/demo": "demo_python_docs",
     **{f"orders/{name}": f"orders_{name}" for name in ("bayes", "adult", "magic", "text")},
     **{"schedules/toy": "schedules_toy", "schedules/search-chain": "schedules_chain"},
-    "variance/demo": "variance_demo",
+    **{"variance/demo": "variance_demo", "studies/sums": "variance_sums"},
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
 }
 
@@ -54,6 +55,16 @@ def test_kept_results_are_what_the_readme_says_of_them():
     assert bayes["facts"]["learned"]["root first"] >= 4 and bayes["config"]["seeds"] == 5
     assert bayes["metrics"]["learned, share of the way from plain to fixed"]["mean"] >= 0.9
     assert bayes["facts"]["cold"]["root first"] == 0
+
+    sums = kept("studies/sums")["metrics"]
+    gain = lambda arm: (sums[f"{arm} - base: right answers"][n] for n in ("mean", "standard_error"))
+    told = lambda arm: "{:.0f} ± {:.0f}".format(*gain(arm))
+    assert [told(f"exact_count{how}") for how in ("@systematic", "")] == ["31 ± 9", "16 ± 9"]
+    assert told("p_pots+mirror") == "-25 ± 11"
+    arms = {row["arm"]: row for row in kept("studies/sums")["facts"]["arms"]}
+    assert arms["exact_count@systematic"]["share of base's calls to its last bound"].startswith("0.609 ± 0.05")
+    assert arms["exact_count@systematic"]["right answers, %"].startswith("86.5 ± 4.9")
+    assert [f"{variance.largest_gain(eps):.1f}" for eps in (1e-3, 1e-8)] == ["1.8", "4.6"]
     for row in kept("schedules/search-text")["facts"]["comparison"]:
         rival = not row["schedule"].startswith("beta") and row["schedule"] != "all in the last step"
         assert not rival or float(row["standard errors"]) > 3
