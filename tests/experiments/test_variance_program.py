@@ -19,7 +19,7 @@ SMALL = dict(
 
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n" * 60
-LAWS = dict(laws="('base','base+mirror','p_pots','clipped')", spreads="('base',)")
+LAWS = dict(laws="('base','base+mirror','clipped')", spreads="('base',)")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_model_is_trained_and_its_variance_split(reported):
     """All laws by name; the twin that draws nothing has no noise of masks."""
     report = read(reported)
     rows = {(row["law"], row["of"]): row for row in report["facts"]["laws"]}
-    assert {law for law, _ in rows} == {"base", "base+mirror", "p_pots", "clipped (biased)", "autoregressive"}
+    assert {law for law, _ in rows} == {"base", "base+mirror", "clipped (biased)", "autoregressive"}
     assert rows["base+mirror", "gradient"]["calls"] == 2 and rows["base", "loss"]["base / this"] == "1.00"
     assert rows["autoregressive", "loss"]["A"] == rows["autoregressive", "loss"]["B"] == "0"
     (batch, _) = report["facts"]["A + B of a batch, times its rows"]

@@ -40,13 +40,14 @@ def config(task="sums", **changes):
 
 def test_arms_are_trained_and_compared(run, tmp_path):
     """A row for each arm; a second call reads what is kept; an arm whose result is gone is trained to the same."""
-    code, out, errors = run(tmp_path)
+    arms = dict(arms="('base','exact_count+mirror','autoregressive')")
+    code, out, errors = run(tmp_path, **arms)
     assert code == 0, errors
     report = json.loads((tmp_path / "report.json").read_text())
     rows = {row["arm"]: row for row in report["facts"]["arms"]}
-    assert set(rows) == {"base", "p_pots+mirror", "autoregressive (exact)"}
+    assert set(rows) == {"base", "exact_count+mirror", "autoregressive (exact)"}
     assert rows["base"]["noise of the gradient norm, base / this"] == "1"
-    assert "right - base" in rows["p_pots+mirror"] and "p_pots+mirror - base: bound" in report["metrics"]
+    assert "right - base" in rows["exact_count+mirror"] and "exact_count+mirror - base: bound" in report["metrics"]
     assert len(report["facts"]["last bound by seed"]["base"]) == 4
     kept = json.loads((tmp_path / "arms" / "base" / "result.json").read_text())
     assert kept["step"] == [2, 4] and np.shape(kept["bound"]) == (2, 4)
@@ -57,9 +58,17 @@ def test_arms_are_trained_and_compared(run, tmp_path):
         others = lambda arm, *rest: arm_of(arm, *rest) if arm.name == "base" else pytest.fail("trained again")
         arm_of = Arm.train
         patch.setattr(Arm, "train", others)
-        assert run(tmp_path)[0] == 0
+        assert run(tmp_path, **arms)[0] == 0
     again = json.loads((tmp_path / "arms" / "base" / "result.json").read_text())
     assert again["bound"] == kept["bound"] and again["noise"] == kept["noise"]
+
+
+def test_the_calls_of_fitting_are_counted():
+    """A fit of 3 bins, 2 masks and 2 rows every other step of 8 calls; the probe of a loss is a third of a call."""
+    changes = dict(arms=("base", "p_pots", "p_pots_gradient+mirror"), law__bins=3)
+    base, loss, gradient = variance_study.checked(config(**changes))
+    assert base.probe_calls == 0 and loss.probe_calls == pytest.approx(12 / 3 / 16)
+    assert gradient.probe_calls == pytest.approx(2 * 12 / 16)
 
 
 def test_arms_have_the_same_calls_and_rows():
@@ -109,6 +118,9 @@ def test_numbers_over_seeds():
     assert study_report.share_of_calls(base + 1, base, [5, 10]) is None
     assert study_report.share_of_calls(faster - 1, base, [5, 10]).mean == 0.5
     assert math.isclose(study_report.share_of_calls(base, base, [5, 10]).mean, 1)
+    barely = base - np.array([[0.0, 0.3], [0.0, -0.1], [0.0, -0.1]])  # better on average, not without the first seed
+    barely = study_report.share_of_calls(barely, base, [5, 10])
+    assert 0.9 < barely.mean < 1 and math.isnan(barely.standard_error)
 
 
 @pytest.mark.parametrize(
