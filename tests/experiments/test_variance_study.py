@@ -81,10 +81,11 @@ def test_arms_have_the_same_calls_and_rows():
     assert whole["tokens"].shape == (3, 8, 9) and (whole["tokens"][:, :4] == half["tokens"]).all()
     assert (whole["tokens"][0] != whole["tokens"][1]).any()
     other, first = batches(8), batches(8)
-    next(first)
+    assert (next(first)["tokens"] == whole["tokens"]).all()
     other.set_state(first.get_state())
     again, expected = next(other), next(first)
     assert all((again[name] == expected[name]).all() for name in again) and (again["ids"][0] == range(8, 16)).all()
+    assert (again["tokens"] != whole["tokens"]).any()
 
 
 def test_what_is_asked_is_the_answer():
