@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from experiments import cli, law_names
+from experiments.study_arms import AUTOREGRESSIVE
 from experiments.study_tasks import Task
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report
 
 BASE = "base"
-BOTH = "p_pots+mirror"  # what the paper claims is about
-AUTOREGRESSIVE = "autoregressive"
 
 
 def jackknife(statistic: Callable, *samples: Sequence, unit: str = "", what: str = "") -> Estimate:
@@ -80,7 +79,7 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
             metrics[f"{name} - base: sd of right answers"] = jackknife(
                 sd, right[name], right[BASE], unit="%", what=what
             )
-    lines = [_line(config, by_arm, name, bounds, last, right, unit) for name in by_arm]
+    lines = [_line(by_arm, name, bounds, last, right, unit) for name in by_arm]
     return Report(
         title=f"Variance of training: {task.meta['name']}",
         summary=(
@@ -106,7 +105,7 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
     )
 
 
-def _line(config, by_arm, name: str, bounds, last, right, unit: str) -> dict[str, str]:
+def _line(by_arm, name: str, bounds, last, right, unit: str) -> dict[str, str]:
     """A row of the table."""
     one, base = by_arm[name], by_arm[BASE]
     marks = " (biased)" if law_names.biased(name) else " (exact)" if name == AUTOREGRESSIVE else ""

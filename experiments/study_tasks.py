@@ -1,4 +1,4 @@
-"""What a study of training trains on: text, sums with prompts, rows of a Markov chain."""
+"""What a study of training trains on: text, and sums whose prompts are given."""
 
 import dataclasses
 import math
