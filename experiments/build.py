@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from experiments.laws import choose, law_of, schedule
+from experiments.laws import choose, law_of, refit_of, schedule
 from mdmjax import data, evaluation, networks, objectives, process, sampling, training, variance
 from mdmjax.base import Planner, Schedule
 from mdmjax.data import Corpus, Vocabulary
@@ -206,16 +206,13 @@ class Experiment:
         c = self.config.law
         if self.autoregressive or c.name != "importance":
             return None
-        for name in ("refit_every", "probe_rows", "probe_masks"):
-            if c[name] < 1:
-                raise ValueError(f"law.{name}={c[name]}: must be at least 1")
-        if not 0 < c.share <= 1:
-            raise ValueError(f"law.share={c.share}: must be in (0, 1]: every rate has to be drawn")
+        if c.refit_every < 1:
+            raise ValueError(f"law.refit_every={c.refit_every}: must be at least 1")
         gradient = choose(c.probe, "law.probe", dict(loss=False, gradient=True))
         if gradient and self.config.network.attention == "splash":
             raise ValueError("law.probe='gradient' takes one row at a time, which network.attention='splash' cannot")
         rows = -(-c.probe_rows // self.layout.shards) * self.layout.shards  # splash shares rows out
-        return variance.Refit(self.vocab, rows, c.probe_masks, c.share, gradient, self.nll(groups=1), self.layout.axis)
+        return refit_of(c, self.vocab, gradient, "law.", rows=rows, nll=self.nll(groups=1), axis=self.layout.axis)
 
     @property
     def baseline(self) -> variance.Baseline | None:

@@ -82,6 +82,16 @@ def law_of(config: ConfigDict, vocab: int) -> Any:
         raise ValueError(f"law.name={c.name!r}: {error}") from None
 
 
+def refit_of(c: ConfigDict, vocab: int, gradient: bool, group: str = "", **how: Any) -> variance.Refit:
+    """What fits a law to a network, from a group of fields; `how`: `variance.Refit`'s other ones. ValueError."""
+    for name in ("probe_rows", "probe_masks"):
+        if c[name] < 1:
+            raise ValueError(f"{group}{name}={c[name]}: must be at least 1")
+    if not 0 < c.share <= 1:
+        raise ValueError(f"{group}share={c.share}: must be in (0, 1]: every rate has to be drawn")
+    return variance.Refit(vocab, **dict(rows=c.probe_rows, masks=c.probe_masks, share=c.share, gradient=gradient) | how)
+
+
 def _ids(field: str, ids: Sequence[int], vocab: int) -> tuple[int, ...]:
     """Ids of tokens. ValueError for none, and for one that is no token's."""
     if not ids or not all(isinstance(i, int) and 0 <= i < vocab for i in ids):

@@ -9,6 +9,7 @@ import numpy as np
 from experiments import cli, order_steps
 from experiments.order_arms import LEARN
 from experiments.order_rows import SAMPLE_SCORES, Rows
+from experiments.results import over_seeds
 from mdmjax import networks, process
 from mdmjax.base import Estimate
 from mdmjax.evaluation.blocks import ratio
@@ -20,13 +21,6 @@ Result = dict[str, Any]  # of a run, as its result.json has it
 def count(params: dict[str, Any]) -> dict[str, int]:
     """How many numbers the network and the order are."""
     return {name: networks.parameter_count({name: part}) for name, part in params.items()}
-
-
-def over_seeds(values: Sequence[float], unit: str, what: str = "mean") -> Estimate:
-    """The mean over seeds, and its standard error sd / sqrt(n): of seeds alone, on one data set. nan for one seed."""
-    values = np.asarray(values, np.float64)
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(float(values.mean()), float(error), unit, len(values), f"{what} over {len(values)} seeds")
 
 
 def over_rows(arm: Sequence[Result], plain: Sequence[Result]) -> Estimate:
@@ -147,7 +141,7 @@ def _facts(rows: Rows, arms: dict[str, list[Result]], results: Sequence[Result])
                 "mean gradient at equal log-weights": np.mean([r["gradient"] for r in runs], 0).tolist(),
             }
     if rows.law and "learned" in arms:
-        facts["bounds of few steps"] = order_steps.table([r["few steps"] for r in arms["learned"]], over_seeds)
+        facts["bounds of few steps"] = order_steps.table([r["few steps"] for r in arms["learned"]])
     facts["validation bound of every start"] = {
         f"{r['arm']}-{r['seed']}-{r['start']}": r["validation"] for r in several_starts(results)
     }

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from experiments.results import over_seeds, shown
 from mdmjax import analysis, process
 
 STEPS = (2, 3, 6)
@@ -49,16 +50,16 @@ def few_steps(losses: Float[Array, "M L"], log_weights: Float[Array, "L"], floor
     return found
 
 
-def table(found: Sequence[dict[str, dict[str, Any]]], over_seeds) -> list[dict[str, Any]]:
+def table(found: Sequence[dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     """A row for each T: the bounds over seeds, and by how much the gain of both exceeds the sum of the two."""
     rows = []
     for steps in STEPS:
         seeds = [run[str(steps)] for run in found]
         row: dict[str, Any] = {"T": steps}
         for name in ("neither", "how many", "which", "both"):
-            row[name] = str(over_seeds([s[name] for s in seeds], "")).strip()
+            row[name] = shown(over_seeds([s[name] for s in seeds]))
         more = [s["how many"] + s["which"] - s["both"] - s["neither"] for s in seeds]
-        row["gain of both - sum of gains"] = str(over_seeds(more, "")).strip()
+        row["gain of both - sum of gains"] = shown(over_seeds(more))
         row["(a, b) of both by seed"] = "; ".join(f"{a:g}, {b:g}" for _, (a, b) in (s["(a, b)"] for s in seeds))
         rows.append(row)
     return rows

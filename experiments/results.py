@@ -39,6 +39,18 @@ def noted(estimates: Mapping[str, Estimate], note: str) -> dict[str, Estimate]:
     return {name: add(estimate) for name, estimate in estimates.items()}
 
 
+def over_seeds(values: Sequence[float], unit: str = "", what: str = "mean") -> Estimate:
+    """The mean over seeds, and its standard error sd / sqrt(n): of seeds alone, on one data set. nan for one seed."""
+    values = np.asarray(values, np.float64)
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Estimate(float(values.mean()), float(error), unit, len(values), f"{what} over {len(values)} seeds")
+
+
+def shown(estimate: Estimate) -> str:
+    """An estimate as a cell of a table, whose head names the unit."""
+    return str(estimate.scaled(1, "")).strip()
+
+
 def curves(rows: Sequence[Mapping[str, float]], corpus: Corpus, monitor: str) -> dict[str, Curve]:
     """The curves of a training run, from the rows of its metrics file. `monitor` is the split of its bound."""
     loss, bound = headline_unit(corpus, "train"), headline_unit(corpus, monitor)

@@ -10,13 +10,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
-from experiments import build, law_names
+from experiments import build, law_names, laws
 from experiments.study_tasks import Task
-from mdmjax import evaluation, networks, objectives, process, sampling, training, variance
+from mdmjax import analysis, evaluation, networks, objectives, process, sampling, training, variance
 
 AUTOREGRESSIVE = "autoregressive"
+
+
+MOST_ENUMERATED = 10  # tokens of a row all masks of which are scored
+
+
+def sgd(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Plain gradient descent, its rate linearly to `final` of the first, the norm of the gradient clipped."""
+    rate = optax.linear_schedule(c.learning_rate, c.final * c.learning_rate, c.steps)
+    return optax.chain(optax.clip_by_global_norm(c.clip), optax.sgd(rate)), rate
+
+
+def enumerated(denoiser, batch: dict[str, Any], key, *, vocab: int):
+    """nats [B, 1]: the exact bound of each row, over all its masks; rows that are not scored are 0."""
+    bound = jax.lax.map(lambda row: analysis.continuous_bound(denoiser, row, vocab), batch["tokens"])
+    return jnp.where(batch["scored"].all(1), bound, 0)[:, None]
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):
@@ -56,7 +72,7 @@ class Arm:
             raise ValueError(f"the law {self.name!r}: there are no prompts here, of which tokens could be hidden")
         if c.batch % self.calls:
             raise ValueError(f"train.batch={c.batch}: must be even, for {self.name} hides each row in two ways")
-        self.model, self.step, self.planner  # noqa: B018  built now, so that a wrong field is named here
+        self.model, self.step, self.planner, self._score  # noqa: B018  built now, so that a wrong field is named here
 
     # ---- parts
 
@@ -83,6 +99,10 @@ class Arm:
     @functools.cached_property
     def model(self) -> networks.Model:
         c = self.config.network
+        if laws.choose(c.name, "network.name", dict(transformer=False, linear=True)):
+            if self.autoregressive:
+                raise ValueError("network.name='linear': it sees all that is visible; leave out the arm autoregressive")
+            return networks.linear(networks.LinearConfig(self.task.vocab, self.task.length))
         return networks.transformer(
             networks.TransformerConfig(
                 self.task.vocab, self.task.length, c.width, c.depth, c.heads, qk_norm=c.qk_norm,
@@ -110,7 +130,7 @@ class Arm:
         kind, c = law_names.parsed(self.name)[0], self.config.law
         if kind not in law_names.FITTED:
             return None
-        return variance.Refit(self.task.vocab, c.probe_rows, c.probe_masks, c.share, law_names.FITTED[kind])
+        return laws.refit_of(c, self.task.vocab, law_names.FITTED[kind], "law.")
 
     @property
     def probe_calls(self) -> float:
@@ -126,7 +146,7 @@ class Arm:
     @functools.cached_property
     def step(self) -> training.Seeds:
         c = self.config
-        optimizer, rate = build.adamw(c.train)
+        optimizer, rate = laws.choose(c.train.optimizer, "train.optimizer", dict(adamw=build.adamw, sgd=sgd))(c.train)
         if self.autoregressive:
             objective = objectives.Autoregressive()
         else:
@@ -150,9 +170,16 @@ class Arm:
     @functools.cached_property
     def _score(self) -> Callable:
         c, root = self.config.evaluate, build.key(self.config.seed, training.EVALUATION)
-        scorer = (
-            evaluation.ExactScorer() if self.autoregressive else evaluation.Scorer(self.task.vocab, c.draws, c.groups)
-        )
+        if self.autoregressive:
+            scorer = evaluation.ExactScorer()
+        elif c.draws:
+            scorer = evaluation.Scorer(self.task.vocab, c.draws, c.groups)
+        elif self.task.length > MOST_ENUMERATED or not self.task.scored.all():
+            raise ValueError(
+                f"evaluate.draws=0: all masks are for rows of at most {MOST_ENUMERATED} tokens, none of them given"
+            )
+        else:
+            scorer = functools.partial(enumerated, vocab=self.task.vocab)
 
         @jax.jit
         def score(params, batch):

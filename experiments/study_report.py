@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments import cli, law_names
+from experiments.results import over_seeds, shown
 from experiments.study_arms import AUTOREGRESSIVE
 from experiments.study_tasks import Task
 from mdmjax.base import Estimate
@@ -22,11 +23,6 @@ def jackknife(statistic: Callable, *samples: Sequence, unit: str = "", what: str
     without = np.array([statistic(*(np.delete(x, i, 0) for x in arrays)) for i in range(n)])
     error = math.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
     return Estimate(float(statistic(*arrays)), error, unit, n, f"{what or 'jackknife'} over {n} seeds")
-
-
-def mean(values, unit: str = "") -> Estimate:
-    """The mean over seeds."""
-    return jackknife(np.mean, values, unit=unit, what="mean")
 
 
 def spread(values, unit: str = "") -> Estimate:
@@ -62,7 +58,7 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
     by_arm = {r["arm"]: r for r in results}
     last = {name: factor * np.asarray(r["bound"][-1]) for name, r in by_arm.items()}
     right = {name: 100 * np.asarray(r["right"]) for name, r in by_arm.items()} if task.answers else {}
-    bounds = {name: mean(x, unit) for name, x in last.items()}
+    bounds = {name: over_seeds(x, unit) for name, x in last.items()}
     unbiased = [name for name in by_arm if name not in (BASE, AUTOREGRESSIVE) and not law_names.biased(name)]
     metrics: dict[str, Estimate] = {}
     best = min(unbiased or [BASE], key=lambda name: bounds[name].mean)
@@ -71,9 +67,9 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
         if name != BASE:
             paired = np.subtract(last[name], last[BASE])
             if name != AUTOREGRESSIVE:
-                metrics[f"{name} - base: bound"] = mean(paired, unit)
+                metrics[f"{name} - base: bound"] = over_seeds(paired, unit)
         if right and name != BASE:
-            metrics[f"{name} - base: right answers"] = mean(right[name] - right[BASE], "%")
+            metrics[f"{name} - base: right answers"] = over_seeds(right[name] - right[BASE], "%")
             sd = lambda x, y: x.std(ddof=1) - y.std(ddof=1)
             what = "difference of standard deviations"
             metrics[f"{name} - base: sd of right answers"] = jackknife(
@@ -98,6 +94,7 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
             "seconds": {name: r["seconds"] for name, r in by_arm.items()},
             "last bound by seed": {name: x.tolist() for name, x in last.items()},
             "right answers by seed, %": {name: x.tolist() for name, x in right.items()},
+            "commit of the training": {name: r["trained at"] for name, r in by_arm.items() if "trained at" in r},
             "eps": config.law.eps,
             "data": task.meta,
         },
@@ -111,27 +108,27 @@ def _line(by_arm, name: str, bounds, last, right, unit: str) -> dict[str, str]:
     marks = " (biased)" if law_names.biased(name) else " (exact)" if name == AUTOREGRESSIVE else ""
     line = {
         "arm": name + marks,
-        f"bound, {unit}": _show(bounds[name]),
-        "its sd over seeds": _show(spread(last[name])),
+        f"bound, {unit}": shown(bounds[name]),
+        "its sd over seeds": shown(spread(last[name])),
     }
     if name not in (BASE, AUTOREGRESSIVE):
         share = share_of_calls(np.transpose(one["bound"]), np.transpose(base["bound"]), one["step"])
-        told = "never" if share is None else _show(share)
+        told = "never" if share is None else shown(share)
         if share is not None and math.isnan(share.standard_error):
             told = f"{share.mean:.2f}, but never without some seed"
-        line |= {"- base": _show(mean(last[name] - last[BASE])), "share of base's calls to its last bound": told}
+        line |= {"- base": shown(over_seeds(last[name] - last[BASE])), "share of base's calls to its last bound": told}
     else:
         line |= {"- base": "", "share of base's calls to its last bound": ""}
     ratio = lambda a, b: np.mean(b) / np.mean(a)
     line |= {
-        "noise of the gradient norm, base / this": _show(jackknife(ratio, one["noise"], base["noise"])),
+        "noise of the gradient norm, base / this": shown(jackknife(ratio, one["noise"], base["noise"])),
         "calls of fitting": f"{100 * one['probe calls']:.0f} %",
     }
     if right:
         line |= {
-            "right answers, %": _show(mean(right[name])),
-            "sd over seeds": _show(spread(right[name])),
-            "right - base": "" if name == BASE else _show(mean(right[name] - right[BASE])),
+            "right answers, %": shown(over_seeds(right[name])),
+            "sd over seeds": shown(spread(right[name])),
+            "right - base": "" if name == BASE else shown(over_seeds(right[name] - right[BASE])),
         }
     return line
 
@@ -146,7 +143,3 @@ def _curve(result: dict[str, Any], factor: float, unit: str) -> Curve:
     values = factor * np.asarray(result["bound"])
     error = values.std(1, ddof=1) / math.sqrt(values.shape[1])
     return Curve(result["step"], values.mean(1).tolist(), error.tolist(), unit, "bound of the averaged parameters")
-
-
-def _show(estimate: Estimate) -> str:
-    return str(estimate.scaled(1, "")).strip()

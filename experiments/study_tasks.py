@@ -1,4 +1,4 @@
-"""What a study of training trains on: text, and sums whose prompts are given."""
+"""What a study of training trains on: text, sums whose prompts are given, and short rows of a Markov chain."""
 
 import dataclasses
 import math
@@ -55,4 +55,24 @@ def sums(c: ConfigDict, rows: int) -> Task:
     return Task(source, made.rows[rest], mask[rest], made.vocabulary, answers=True, meta=meta)
 
 
-TASKS = dict(text=text, sums=sums)
+def markov(c: ConfigDict, rows: int) -> Task:
+    """Rows of a chain of `states` states whose transitions are Dirichlet(0.3); judged on the first of them."""
+    if c.states < 2 or c.length < 2 or not 1 < (rows or c.rows) <= c.rows:
+        raise ValueError(
+            f"data.states={c.states}, data.length={c.length}, data.rows={c.rows}: must be at least 2, 2 and "
+            f"evaluate.rows={rows} (which must be at least 2; 0: all)"
+        )
+    rng = np.random.default_rng(0)
+    upto = rng.dirichlet(np.full(c.states, 0.3), size=c.states).cumsum(1)
+    tokens = np.empty((c.rows, c.length), np.int32)
+    tokens[:, 0] = rng.integers(c.states, size=c.rows)
+    for i in range(1, c.length):
+        above = rng.random((c.rows, 1)) > upto[tokens[:, i - 1], :-1]
+        tokens[:, i] = above.sum(1)
+    characters = data.Characters("".join(chr(ord("a") + i) for i in range(c.states)))
+    kept = tokens[: rows or c.rows]
+    meta = {"name": f"a Markov chain of {c.states} states", "rows": c.rows}
+    return Task(data.RowSource(tokens), kept, np.ones(kept.shape, bool), characters, meta=meta)
+
+
+TASKS = dict(text=text, sums=sums, markov=markov)

@@ -32,7 +32,7 @@ def main(config, workdir):
             raise ValueError(f"{name}={config[name]}: must be at least {least}, for there is no variance of fewer")
     for name in (*config.laws, *config.spreads):
         law_of(config, name)  # whatever is wrong with one shows here
-    refit_of(config, 2, gradient=False)
+    laws.refit_of(config, 2, gradient=False)
     if config.batch > config.examples:
         raise ValueError(f"batch={config.batch}: must be at most examples={config.examples}, which it is made of")
     if "base" not in config.laws:
@@ -149,16 +149,6 @@ def law_of(config, name: str):
     return law_names.law_of(name, config.eps, config.bins, max_weight=config.max_weight or None)
 
 
-def refit_of(config, vocab: int, gradient: bool) -> variance.Refit:
-    """What fits the laws. ValueError that names the field."""
-    for name, least in (("probe_rows", 1), ("probe_masks", 1)):
-        if config[name] < least:
-            raise ValueError(f"{name}={config[name]}: must be at least {least}")
-    if not 0 < config.share <= 1:
-        raise ValueError(f"share={config.share}: must be in (0, 1]: every rate has to be drawn")
-    return variance.Refit(vocab, config.probe_rows, config.probe_masks, config.share, gradient)
-
-
 class Bench:
     """The measurements of a model on its rows. Laws of one structure share a compilation."""
 
@@ -180,7 +170,7 @@ class Bench:
         if kind not in law_names.FITTED:
             return law
         c = self.config
-        refit = refit_of(c, self.vocab, law_names.FITTED[kind])
+        refit = laws.refit_of(c, self.vocab, law_names.FITTED[kind])
         batch = {"tokens": self.probe, "ids": jnp.arange(len(self.probe))}
         run = lambda params, batch, key, law: refit(self.bind, params, batch, key, law)
         if (kind, law.ways) not in self._fits:

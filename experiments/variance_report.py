@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import cli, law_names, runs
+from experiments.results import shown
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report
 
@@ -40,13 +41,13 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
     advice = _advice(config, best, target, per_call["base"], per_call[best])
     lines = [_line(name, one, group, found["base"]) for group in groups for name, one in found.items()]
     parts = [
-        {"law": name, "group": group, **{k: _show(v) for k, v in found[name]["parts"][group]._asdict().items()}}
+        {"law": name, "group": group, **{k: shown(v) for k, v in found[name]["parts"][group]._asdict().items()}}
         for name in found
         for group in found[name]["parts"]
         if group not in groups
     ]
     batch = [
-        {"law": name, "group": group, **{s: _show(by_spread[s][group]) for s in by_spread}}
+        {"law": name, "group": group, **{s: shown(by_spread[s][group]) for s in by_spread}}
         for name, by_spread in spread.items()
         for group in groups
     ]
@@ -101,13 +102,13 @@ def _line(name: str, one: dict, group: str, base: dict) -> dict[str, Any]:
     return {
         "law": name + (" (biased)" if biased(name, one) else ""),
         "of": group,
-        "mean loss": _show(one["mean"]),
-        "A": _show(p.pattern),
-        "B": _show(p.rate),
-        "C": _show(p.data),
-        "total": _show(p.total),
+        "mean loss": shown(one["mean"]),
+        "A": shown(p.pattern),
+        "B": shown(p.rate),
+        "C": shown(p.data),
+        "total": shown(p.total),
         "calls": calls,
-        "total x calls": _show(p.total.scaled(calls, "")),
+        "total x calls": shown(p.total.scaled(calls, "")),
         "base / this": f"{ratio:.2f}",
     }
 
@@ -165,7 +166,3 @@ def _binned(rate, z, edges) -> np.ndarray:
     n = np.bincount(at, minlength=len(edges) - 1).astype(float)
     n[n < 2] = np.nan
     return np.bincount(at, z.ravel(), minlength=len(n)) / n
-
-
-def _show(estimate: Estimate) -> str:
-    return str(estimate.scaled(1, "")).strip()

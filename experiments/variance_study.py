@@ -10,12 +10,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from experiments import build, cli, runs, study_report
+from experiments import build, cli, runs, study_report, table_columns
 from experiments.study_arms import Arm
 from experiments.study_tasks import TASKS, Task
 from experiments.train import exit_when_told
 from mdmjax import training
-from mdmjax.reports import to_json, write_atomic, write_report
+from mdmjax.reports import environment, to_json, write_atomic, write_report
 
 
 @exit_when_told()
@@ -66,11 +66,13 @@ def run(arm: Arm, folder: Path, bar, before: int) -> dict | None:
     if path.exists():
         return json.loads(path.read_text())
     progress = lambda step, loss, bound=None, **_: bar.update(before + step, arm=arm.name, loss=loss)
+    trained_at = table_columns.commit(environment())  # the report may be written by a later one
     try:
         result = arm.train(folder, progress, cli.log)
     except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
         raise cli.RunFailed(f"{arm.name}: {error}") from error
     if result is not None:
+        result["trained at"] = trained_at
         write_atomic(path, to_json(result))
         shutil.rmtree(folder / "checkpoints")  # of all seeds: the arm is done
     return result

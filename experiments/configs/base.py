@@ -312,14 +312,18 @@ def study() -> ConfigDict:
         dict(
             seed=0,
             seeds=20,  # runs of each arm, as one program
-            task="text",  # text | sums
+            task="text",  # text | sums | markov
             data=dict(
-                length=32,  # L, of text
+                length=32,  # L, of text and markov
                 digits=2,  # of the numbers of sums
-                rows=4000,  # sums to learn from; all sums are 100^digits
+                states=4,  # of the chain of markov
+                rows=4000,  # of sums and markov to learn from; all sums are 100^digits
                 cache_dir="",  # of tokenised text
             ),
-            network=dict(width=64, depth=2, heads=4, qk_norm=True),
+            network=dict(
+                name="transformer",  # transformer | linear, one layer for each position, which has no other field
+                width=64, depth=2, heads=4, qk_norm=True,
+            ),
             # As the laws of `variance`, and maybe @iid | @stratified | @systematic | @strata: how the rates of a batch
             # are spread; isad: tokens of the format hidden more often; syrm: tokens of the prompt hidden too (biased);
             # autoregressive: another network of that size. The first is what all are compared with.
@@ -340,6 +344,7 @@ def study() -> ConfigDict:
             train=dict(
                 steps=1000,
                 batch=16,  # denoiser calls of a step
+                optimizer="adamw",  # adamw | sgd, which has no warm-up and no weight decay, and goes down linearly
                 learning_rate=6e-3,
                 warmup=40,
                 final=0.1,  # learning rate at the end, as a share of the peak
@@ -353,7 +358,7 @@ def study() -> ConfigDict:
             evaluate=dict(
                 rows=256,  # held out; 0: all
                 batch=64,
-                draws=4,  # masks in a systematic set
+                draws=4,  # masks in a systematic set; 0: all masks, exactly, of rows of at most 10 tokens
                 groups=2,
             ),
         )

@@ -132,25 +132,15 @@ class Checkpoints:
         return Restored(step, state, meta)
 
     def _restored(self, step: int, abstract: Any) -> tuple[Any, dict]:
-        """(state, meta) as they are on the disk. What the state has as None may be missing there: a later field."""
-
-        def read(item):
-            args = ocp.args.Composite(state=ocp.args.StandardRestore(item), meta=ocp.args.JsonRestore())
-            found = self._reader.restore(self.directory / str(step), args=args)
-            return found.state, found.meta
-
-        fields = vars(abstract) if dataclasses.is_dataclass(abstract) else {}
-        there = {name: value for name, value in fields.items() if value is not None}
-        try:
-            return read(abstract)
-        except Exception as error:
-            if len(there) == len(fields):
-                raise
-            try:
-                state, meta = read(there)
-            except Exception:
-                raise error from None
-            return dataclasses.replace(abstract, **state), meta
+        """(state, meta) as they are on the disk. A field that is None may be missing there: it is younger."""
+        place = self.directory / str(step)
+        item = abstract
+        if dataclasses.is_dataclass(abstract):
+            saved = ocp.StandardCheckpointHandler().metadata(place / "state").tree
+            item = {name: value for name, value in vars(abstract).items() if value is not None or name in saved}
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(item), meta=ocp.args.JsonRestore())
+        found = self._reader.restore(place, args=args)
+        return (found.state if item is abstract else dataclasses.replace(abstract, **found.state)), found.meta
 
     def _meta(self, step: int) -> dict:
         try:

@@ -17,6 +17,7 @@ DRAWS, REFIT, MONITOR = 0, 1, 2  # uses of randomness at a step: its Draws, fitt
 EVALUATION, SAMPLING, RUNS = 2, 3, 4  # RUNS: the keys of the runs of a comparison, folded with their numbers
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
     """Everything a step reads and writes; what a checkpoint holds."""
@@ -28,18 +29,6 @@ class TrainState:
     key: Key[Array, ""]  # of the run; never consumed, only folded
     law: Any = None  # that makes the Draws, where it changes during the run
     baseline: Any = None  # of the logged loss (`variance.Baseline`)
-
-
-def _children(state: TrainState):
-    """A baseline that is None is no child: orbax would look for it in checkpoints that are older than the field."""
-    fields = (field.name for field in dataclasses.fields(state))
-    names = tuple(name for name in fields if name != "baseline" or state.baseline is not None)
-    return [(jax.tree_util.GetAttrKey(name), getattr(state, name)) for name in names], names
-
-
-jax.tree_util.register_pytree_with_keys(
-    TrainState, _children, lambda names, children: TrainState(**dict(zip(names, children, strict=True)))
-)
 
 
 def init_state(

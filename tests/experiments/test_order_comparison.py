@@ -7,7 +7,8 @@ import programs
 import pytest
 
 from experiments import cli, order_arms, order_rows, orders
-from experiments.order_report import kept, over_rows, over_seeds
+from experiments.order_report import kept, over_rows
+from experiments.results import over_seeds
 
 SMALL = dict(
     data__rows=512,

@@ -1,13 +1,16 @@
 """The study of training under every law: its program, its numbers over seeds, its mistakes."""
 
+import itertools
 import json
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import programs
 import pytest
 
-from experiments import cli, law_names, study_report, variance_study
+from experiments import cli, law_names, study_arms, study_report, variance_study
 from experiments.study_arms import Arm, Batches
 from experiments.study_tasks import TASKS
 from mdmjax import process
@@ -96,6 +99,43 @@ def test_what_is_asked_is_the_answer():
     assert (made.scored == (np.arange(9) >= 6)).all()
 
 
+def test_rows_of_a_chain():
+    """Their transitions are those of one law; they are judged exactly, over all masks: as in all orders of decoding."""
+    changes = dict(data__length=4, data__states=3, data__rows=40_000, evaluate__draws=0, arms=("base",))
+    (arm,) = variance_study.checked(config("markov", **changes))
+    rows = arm.task.source.gather(np.arange(40_000))["tokens"]
+    counts = [np.bincount(3 * x + y, minlength=9) for x, y in zip(rows.T[:-1], rows.T[1:], strict=True)]
+    p, q, r = (c.reshape(3, 3) / c.reshape(3, 3).sum(1, keepdims=True) for c in counts)
+    np.testing.assert_allclose(p, q, atol=0.02)
+    np.testing.assert_allclose(p, r, atol=0.02)
+    assert abs(p[0] - p[1]).max() > 0.1
+
+    params = jax.jit(jax.vmap(arm.model.init))(jax.random.split(jax.random.key(1), 2))
+    params = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(jax.random.key(2), x.shape), params)
+    orders = list(itertools.permutations(range(4)))
+    visible = np.array([[np.isin(range(4), order[:k]) for k in range(4)] for order in orders])  # [24, 4, L]
+    x = arm.task.tokens
+    canvas = np.where(visible, x[:, None, None], 3).reshape(-1, 4).astype(np.int32)
+    next_one = np.array(orders)
+
+    @jax.jit
+    def in_all_orders(params):
+        log_p = jax.nn.log_softmax(arm.model.bind(params)(jnp.asarray(canvas))).reshape(len(x), 24, 4, 4, 3)
+        log_p = jnp.take_along_axis(log_p, x[:, None, None, :, None], -1)[..., 0]
+        return -jnp.take_along_axis(log_p, next_one[None, :, :, None], -1).sum((0, 2, 3)).mean() / x.size
+
+    expected = [in_all_orders(jax.tree.map(lambda leaf: leaf[s], params)) for s in range(2)]
+    np.testing.assert_allclose(arm.bounds(params), expected, rtol=1e-5)
+
+
+def test_plain_gradient_descent():
+    """The gradient is clipped, the rate goes down linearly."""
+    optimizer, rate = study_arms.sgd(config("markov").train)
+    assert rate(0) == 0.5 and rate(2) == 0.25 and rate(4) == 0
+    update, _ = optimizer.update({"a": jnp.array([3.0, 4.0])}, optimizer.init({"a": jnp.zeros(2)}))
+    np.testing.assert_allclose(update["a"], [-0.3, -0.4], rtol=1e-6)
+
+
 def test_names_of_laws():
     """Kind, ways and spread; the spread of strata has the number that is given."""
     law = law_names.law_of("p_pots+mirror@systematic", 1e-2, 5)
@@ -111,7 +151,7 @@ def test_names_of_laws():
 def test_numbers_over_seeds():
     """The jackknife of a mean is its usual error; the share of calls is read off the mean curves."""
     x = np.array([1.0, 2.0, 4.0, 7.0])
-    assert study_report.mean(x).standard_error == pytest.approx(x.std(ddof=1) / 2)
+    assert study_report.jackknife(np.mean, x).standard_error == pytest.approx(x.std(ddof=1) / 2)
     assert study_report.spread(x).mean == pytest.approx(x.std(ddof=1))
     base = np.array([[3.0, 2.0], [3.2, 2.2], [2.8, 1.8]])
     faster = np.array([[2.5, 1.5], [2.6, 1.6], [2.4, 1.4]])
@@ -136,9 +176,13 @@ def test_numbers_over_seeds():
         (dict(task="txt"), "task='txt': choose one of text, sums"),
         (dict(data__rows=10_000), "data.rows=10000: must be in 1..9992"),
         (dict(train__warmup=9), "warmup=9: must be at least 0 and less than steps=4"),
-        (dict(arms="('base','p_pots')", law__probe_rows=0), "Refit(rows=0): must be >= 1"),
+        (dict(arms="('base','p_pots')", law__probe_rows=0), "law.probe_rows=0: must be at least 1"),
         (dict(law__eps=1.0), "eps=1.0"),
         (dict(arms="('base','isad')"), "the law 'isad': there are no delimiters here"),
+        (dict(of="text", evaluate__draws=0), "evaluate.draws=0: all masks are for rows of at most 10 tokens"),
+        (dict(of="markov", arms="('base','autoregressive')"), "network.name='linear': it sees all that is visible"),
+        (dict(of="markov", data__states=1), "data.states=1, data.length=8"),
+        (dict(train__optimizer="adam"), "train.optimizer='adam': choose one of adamw, sgd"),
         (dict(of="text", arms="('base','syrm')"), "the law 'syrm': there are no prompts here"),
         (dict(arms="('base','syrm')", law__extra=2.0), "MaskedDiffusion(extra=2.0): must be in [0, 1]"),
     ],
