@@ -7,8 +7,8 @@ from experiments import laws
 from mdmjax import process, variance
 
 FITTED = {"p_pots": False, "p_pots_gradient": True}  # whether to the gradient
-KINDS = ("base", "clipped", "exact_count", "complementary", *FITTED)
-TRAINED = (*KINDS, "isad", "syrm")  # those that can be trained with
+KINDS = ("base", "clipped", "exact_count", "complementary", "isad", *FITTED)
+TRAINED = (*KINDS, "syrm")  # those that can be trained with
 BIASED = ("clipped", "syrm")
 WAYS = {"": process.single, "mirror": process.mirror, "copies": process.Copies(2)}
 
@@ -62,7 +62,7 @@ def law_of(
         return process.Clipped(spread=spread, ways=how)
     if kind == "isad":
         if not often:
-            raise ValueError(f"the law {name!r}: there are no delimiters here, tokens to be hidden more often")
+            raise ValueError(f"the law {name!r}: no token is named that it would hide more often")
         return process.Delimiters(eps, spread=spread, often=tuple(often))
     capped = dict(max_weight=max_weight) if kind in FITTED else {}
     return variance.starting_law(eps, bins, spread=spread, ways=how, **capped)

@@ -58,7 +58,7 @@ def law_of(config: ConfigDict, vocab: int) -> Any:
     strata = process.Strata(c.strata or math.isqrt(config.train.batch))
     spread = choose(c.spread, "law.spread", SPREADS | {"strata": strata})
     ways = choose(c.ways, "law.ways", WAYS | {"copies": process.Copies(c.copies)})
-    own = dict(complementary="two ways of its own", delimiters="one way alone")
+    own = dict(complementary="two ways of its own", union="two ways of its own", delimiters="one way alone")
     if c.name in own and c.ways != "single":
         raise ValueError(f"law.ways={c.ways!r}: law.name={c.name!r} has {own[c.name]}; leave it single")
     by_ratio = lambda: choose(c.delimiters, "law.delimiters", dict(ratio=True, ht=False))
@@ -71,6 +71,7 @@ def law_of(config: ConfigDict, vocab: int) -> Any:
         ),
         clipped=lambda: process.Clipped(c.low, c.high, spread, alpha, ways),
         complementary=lambda: process.Complementary(c.eps, spread, alpha),
+        union=lambda: process.Union(c.eps, spread, alpha),
         delimiters=lambda: process.Delimiters(
             c.eps, c.extra, by_ratio(), spread, alpha, often=_ids("law.often", c.often, vocab)
         ),

@@ -44,5 +44,8 @@ def monitor(experiment: build.Experiment, source) -> training.Monitor | None:
     rows = source.gather(np.arange(c.examples) * len(source) // c.examples)
     law = None if experiment.autoregressive else experiment.law
     groups = {"all": "."} if c.gradient else {}
-    statistic = variance.DrawStatistic(experiment.model.bind, law, experiment.vocab, groups, experiment.nll(groups=1))
+    size = float(rows["eligible"].sum(1).mean()) if "eligible" in rows else None  # by which training divides
+    statistic = variance.DrawStatistic(
+        experiment.model.bind, law, experiment.vocab, groups, experiment.nll(groups=1), size
+    )
     return training.Monitor(statistic, experiment.layout, rows, every=c.every, rates=c.rates, masks=c.masks)

@@ -24,7 +24,13 @@ MOST_ENUMERATED = 10  # tokens of a row all masks of which are scored
 
 
 def sgd(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Plain gradient descent, its rate linearly to `final` of the first, the norm of the gradient clipped."""
+    """Plain gradient descent, its rate linearly to `final` of the first, the norm of the gradient clipped.
+
+    ValueError for a warm-up and a weight decay, which it has not.
+    """
+    for name, what in (("warmup", "warm-up"), ("weight_decay", "weight decay")):
+        if c[name]:
+            raise ValueError(f"train.{name}={c[name]}: train.optimizer='sgd' has no {what}; use 0")
     rate = optax.linear_schedule(c.learning_rate, c.final * c.learning_rate, c.steps)
     return optax.chain(optax.clip_by_global_norm(c.clip), optax.sgd(rate)), rate
 
@@ -92,7 +98,7 @@ class Arm:
 
     @functools.cached_property
     def layout(self) -> training.MeshLayout:
-        """The seeds are shared out over as many devices as divide them."""
+        """The work of the seeds is shared out over as many devices as divide them; each device holds all states."""
         count = math.gcd(self.config.seeds, jax.device_count())
         return training.MeshLayout(training.make_mesh(devices=jax.devices()[:count]))
 

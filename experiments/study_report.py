@@ -30,11 +30,11 @@ def spread(values, unit: str = "") -> Estimate:
     return jackknife(lambda x: x.std(ddof=1), values, unit=unit, what="standard deviation")
 
 
-def share_of_calls(bounds, base, steps: Sequence[int]) -> Estimate | None:
+def share_of_calls(bounds, base, steps: Sequence[int], fitting: float = 0.0) -> Estimate | None:
     """The share of base's denoiser calls after which the mean bound of an arm is base's last; None: never.
 
-    bounds, base: [seeds, evaluations]. Between evaluations it goes in a straight line. The error is nan where without
-    some seed it is never reached.
+    bounds, base: [seeds, evaluations]; `fitting`: calls that an arm makes besides, for each of a step. Between
+    evaluations it goes in a straight line. The error is nan where without some seed it is never reached.
     """
 
     def crossing(bounds, base):
@@ -48,7 +48,8 @@ def share_of_calls(bounds, base, steps: Sequence[int]) -> Estimate | None:
         part = (curve[k - 1] - level) / (curve[k - 1] - curve[k])
         return (steps[k - 1] + part * (steps[k] - steps[k - 1])) / steps[-1]
 
-    found = jackknife(crossing, bounds, base, what="share of calls")
+    with_fitting = lambda *curves: (1 + fitting) * crossing(*curves)
+    found = jackknife(with_fitting, bounds, base, what="share of calls")
     return None if math.isnan(found.mean) else found
 
 
@@ -112,7 +113,7 @@ def _line(by_arm, name: str, bounds, last, right, unit: str) -> dict[str, str]:
         "its sd over seeds": shown(spread(last[name])),
     }
     if name not in (BASE, AUTOREGRESSIVE):
-        share = share_of_calls(np.transpose(one["bound"]), np.transpose(base["bound"]), one["step"])
+        share = share_of_calls(np.transpose(one["bound"]), np.transpose(base["bound"]), one["step"], one["probe calls"])
         told = "never" if share is None else shown(share)
         if share is not None and math.isnan(share.standard_error):
             told = f"{share.mean:.2f}, but never without some seed"

@@ -20,13 +20,21 @@ from experiments.table_columns import (
 )
 from mdmjax.reports import duration
 
-_BOUND = [  # of an arm of a study
-    Column("bound, bits/token", (ROW, "bound, bits/token")),
-    Column("its sd", (ROW, "its sd over seeds")),
-    Column("bound - base", (ROW, "- base")),
-    Column("calls to base's last bound", (ROW, "share of base's calls to its last bound")),
-    Column("noise of the gradient norm, base / this", (ROW, "noise of the gradient norm, base / this")),
-]
+
+def _study(name: str, unit: str, *answers: Column) -> Table:
+    """The arms of a study of training."""
+    columns = [
+        Column("arm", (ROW, "arm")),
+        *answers,
+        Column(f"bound, {unit}", (ROW, f"bound, {unit}")),
+        Column("its sd", (ROW, "its sd over seeds")),
+        Column("bound - base", (ROW, "- base")),
+        Column("calls to base's last bound", (ROW, "share of base's calls to its last bound")),
+        Column("noise of the gradient norm, base / this", (ROW, "noise of the gradient norm, base / this")),
+        COMMIT,
+    ]
+    return Table(f"studies/{name}/report.json", columns, ("facts", "arms"))
+
 
 TABLES = {
     "training": Table(
@@ -236,6 +244,7 @@ TABLES = {
         [
             Column("law", (ROW, "law")),
             Column("mean loss, nats/token", (ROW, "mean loss")),
+            Column("mean - base", (ROW, "mean - base")),
             Column("A", (ROW, "A")),
             Column("B", (ROW, "B")),
             Column("C", (ROW, "C")),
@@ -270,22 +279,20 @@ TABLES = {
             Column("independent rates", (ROW, "iid")),
             Column("stratified", (ROW, "stratified")),
             Column("systematic", (ROW, "systematic")),
+            Column("sqrt(rows) strata", (ROW, "strata")),
             COMMIT,
         ],
         ("facts", "A + B of a batch, times its rows"),
     ),
-    "study_of_sums": Table(
-        "studies/sums/report.json",
-        [
-            Column("arm", (ROW, "arm")),
-            Column("right answers, %", (ROW, "right answers, %")),
-            Column("sd over seeds", (ROW, "sd over seeds")),
-            Column("right - base", (ROW, "right - base")),
-            *_BOUND,
-            COMMIT,
-        ],
-        ("facts", "arms"),
+    "study_of_sums": _study(
+        "sums",
+        "bits/token",
+        Column("right answers, %", (ROW, "right answers, %")),
+        Column("sd over seeds", (ROW, "sd over seeds")),
+        Column("right - base", (ROW, "right - base")),
     ),
+    "study_of_text": _study("text", "bits/char"),
+    "study_of_markov": _study("markov", "bits/token", Column("calls of fitting", (ROW, "calls of fitting"))),
     "schedule_sweep": Table(
         "benchmarks/schedule_sweep.json",
         [

@@ -146,7 +146,7 @@ def law_of(config, name: str):
         raise ValueError(
             f"the law {name!r}: rates are independent here; the spreads of a law of `spreads` are compared"
         )
-    return law_names.law_of(name, config.eps, config.bins, max_weight=config.max_weight or None)
+    return law_names.law_of(name, config.eps, config.bins, max_weight=config.max_weight or None, often=config.often)
 
 
 class Bench:
@@ -178,7 +178,7 @@ class Bench:
         return self._fits[kind, law.ways]
 
     def measure(self, law) -> dict:
-        """{parts, mean, facts}: the decomposition by group, the mean loss, what is known of the draws."""
+        """The decomposition by group, the mean loss, in all and of each example, and what is known of the draws."""
         moments = jax.device_get(self._nested(self.trained.params, law))
         sums = {GRADIENT: list(self.groups)} if self.groups else {}
         units = {"loss": "nats^2"}
@@ -186,8 +186,10 @@ class Bench:
             "parts": variance.parts(moments, units, sums),
             "mean": variance.means(moments, "loss", "nats/token"),
             "facts": moments.facts,
+            "of examples": np.asarray(moments.sketches)[:, sorted(moments.total).index("loss")].sum(1),
             "squares": moments.squares,
             "groups": sorted(moments.total),
+            "density": law.density if isinstance(law, process.Importance) else None,
         }
 
     def noise(self, law) -> dict:

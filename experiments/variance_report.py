@@ -14,6 +14,7 @@ _FIT = "law.name=importance, law.eps={eps:g}, law.bins={bins}, law.share={share:
 HOW = {  # fields of `train` that draw as a law does
     "base": "law.name=continuous, law.t_min={eps:g}",
     "complementary": "law.name=complementary, law.eps={eps:g}",
+    "isad": "law.name=delimiters, law.eps={eps:g}, law.often={often}",
     "p_pots": _FIT,
     "p_pots_gradient": f"{_FIT}, law.probe=gradient",
     "exact_count": "law.name=exact_count",
@@ -38,8 +39,13 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
             mark = " (biased)" if biased(name, found[name]) else ""
             metrics[f"{name}{mark}: variance of the {target} x calls"] = per_call[name]
     metrics |= {f"{name}: mean loss": one["mean"] for name, one in found.items()}
-    advice = _advice(config, best, target, per_call["base"], per_call[best])
-    lines = [_line(name, one, group, found["base"]) for group in groups for name, one in found.items()]
+    apart = {
+        name: over_examples(np.subtract(one["of examples"], found["base"]["of examples"]))
+        for name, one in found.items()
+    }
+    advice = f"{_advice(config, best, target, per_call['base'], per_call[best])} {agreement(apart, unbiased)}"
+    lines = [_line(name, one, group, found["base"], apart[name]) for group in groups for name, one in found.items()]
+    curves, counts = _curves(found, groups, edges)
     parts = [
         {"law": name, "group": group, **{k: shown(v) for k, v in found[name]["parts"][group]._asdict().items()}}
         for name in found
@@ -66,10 +72,30 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
             "A + B of a batch, times its rows": batch,
             "groups of parameters": parts,
             "weights": [_weights(name, one) for name, one in found.items() if name != "autoregressive"],
+            "fitted densities, probability of each bin of the rate": {
+                name: np.asarray(one["density"].mass).tolist() for name, one in found.items() if one["density"]
+            },
+            "edges of the bins": edges.tolist(),
+            "draws in each bin": counts,
             "eps": config.eps,
         },
-        curves=_curves(found, groups, edges),
+        curves=curves,
     )
+
+
+def over_examples(differences) -> Estimate:
+    """The mean of differences of the examples, the same ones under two laws, and its standard error."""
+    n = len(differences)
+    error = float(np.std(differences, ddof=1) / math.sqrt(n))
+    return Estimate(float(np.mean(differences)), error, "nats/token", n, f"paired difference over {n} examples")
+
+
+def agreement(apart: dict[str, Estimate], unbiased: list[str]) -> str:
+    """Whether the mean losses of the unbiased laws are that of base: `apart` are their differences from it."""
+    far = [name for name in unbiased if abs(apart[name].mean) > 4 * apart[name].standard_error]
+    if far:
+        return f"The mean loss under {', '.join(far)} is MORE than 4 standard errors from that under base."
+    return "The mean losses under the unbiased laws agree with that under base, within 4 standard errors."
 
 
 def _advice(config, best: str, target: str, base: Estimate, least: Estimate) -> str:
@@ -79,7 +105,7 @@ def _advice(config, best: str, target: str, base: Estimate, least: Estimate) -> 
         return f"Of the unbiased laws here none has less variance of the {target} at equal denoiser calls than base."
     gain = base.mean / least.mean
     error = gain * math.hypot(base.standard_error / base.mean, least.standard_error / least.mean)
-    fields = HOW[kind].format(eps=config.eps, bins=config.bins, share=config.share)
+    fields = HOW[kind].format(eps=config.eps, bins=config.bins, share=config.share, often=tuple(config.often))
     fields += f", law.max_weight={config.max_weight:g}" if config.max_weight and HOW[kind].startswith(_FIT) else ""
     fields += f", law.ways={ways}" if ways else ""
     told = "" if gain - 2 * error > 1 else "; the two are not told apart"
@@ -95,7 +121,7 @@ def table(report: Report) -> str:
     return cli.table((tuple(row.values()) for row in rows), tuple(rows[0]))
 
 
-def _line(name: str, one: dict, group: str, base: dict) -> dict[str, Any]:
+def _line(name: str, one: dict, group: str, base: dict, apart: Estimate) -> dict[str, Any]:
     """A row of the table of laws. The ratio has no error bar of its own: those of both sides stand beside it."""
     p, calls = one["parts"][group], law_names.calls_of(name)
     ratio = base["parts"][group].total.mean / (p.total.mean * calls) if p.total.mean > 0 else math.nan
@@ -103,6 +129,7 @@ def _line(name: str, one: dict, group: str, base: dict) -> dict[str, Any]:
         "law": name + (" (biased)" if biased(name, one) else ""),
         "of": group,
         "mean loss": shown(one["mean"]),
+        "mean - base": "" if name in ("base", "autoregressive") else shown(apart),
         "A": shown(p.pattern),
         "B": shown(p.rate),
         "C": shown(p.data),
@@ -127,42 +154,42 @@ def _weights(name: str, one: dict) -> dict[str, Any]:
     }
 
 
-def _curves(found: dict, groups: list[str], edges: np.ndarray) -> dict[str, Curve]:
-    """E[|Z|^2 | r] with the weight 1 / r, and the correlation of the two ways of a mirror, in bins of r."""
-    curves = {}
+def _curves(found: dict, groups: list[str], edges: np.ndarray) -> tuple[dict[str, Curve], dict[str, list[int]]]:
+    """E[|Z|^2 | r] with the weight 1 / r, and the correlation of two ways of a draw, by bins of r; draws in each."""
+    curves, counts = {}, {}
     x = np.log10(np.sqrt(edges[1:] * edges[:-1]))
     label = "log10 of the mask rate"
-    for name in ("base", "exact_count"):
-        if name not in found:
-            continue
-        one = found[name]
-        rate = np.asarray(one["facts"]["rate"], np.float64)
-        for group in groups:
-            z = np.asarray(one["squares"], np.float64)
-            at = (
-                one["groups"].index("loss")
-                if group == "loss"
-                else [i for i, g in enumerate(one["groups"]) if g != "loss"]
-            )
-            z = z[..., at] if group == "loss" else z[..., at].sum(-1)
-            scale = 1 / np.square(np.asarray(one["facts"]["weight"], np.float64) * rate)  # as if the weight were 1 / r
-            y = _binned(rate, z * scale, edges)
-            curves[f"{group}, {name}"] = Curve(x, y, None, "", f"E[|Z|^2 | r] of the {group}, weight 1 / r", label)
     for name, one in found.items():
+        rate = np.asarray(one["facts"]["rate"], np.float64)
+        if name in ("base", "exact_count"):
+            counts[name] = np.bincount(_bin(rate, edges), minlength=len(x)).tolist()
+            for group in groups:
+                at = [i for i, g in enumerate(one["groups"]) if (g == "loss") == (group == "loss")]
+                z = np.asarray(one["squares"], np.float64)[..., at].sum(-1)
+                scale = 1 / np.square(np.asarray(one["facts"]["weight"], np.float64) * rate)  # as if it were 1 / r
+                what = f"E[|Z|^2 | r] of the {group}, weight 1 / r"
+                curves[f"{group}, {name}"] = Curve(x, _binned(rate, z * scale, edges), None, "", what, label)
         losses = np.asarray(one["facts"]["losses"], np.float64)
-        if losses.shape[-1] == 2 and "mirror" in name:
+        if losses.shape[-1] == 2:
+            counts[name] = np.bincount(_bin(rate, edges), minlength=len(x)).tolist()
             centred = losses - losses.mean(2, keepdims=True)
-            rate = np.asarray(one["facts"]["rate"], np.float64)
-            both = _binned(rate, centred.prod(-1), edges)
-            one_way = _binned(rate, (centred**2).mean(-1), edges)
-            curves[name] = Curve(x, both / np.where(one_way > 0, one_way, np.nan), None, "",
-                                 "correlation of the losses of the two ways", label)  # fmt: skip
-    return curves
+            both, first, second = (
+                _binned(rate, centred[..., i] * centred[..., j], edges) for i, j in ((0, 1), (0, 0), (1, 1))
+            )
+            product = np.sqrt(first * second)
+            rho = both / np.where(product > 0, product, np.nan)
+            curves[name] = Curve(x, rho, None, "", "correlation of the losses of the two ways", label)
+    return curves, counts
+
+
+def _bin(rate, edges) -> np.ndarray:
+    """The bin of each rate."""
+    return np.clip(np.searchsorted(edges, rate.ravel(), side="left") - 1, 0, len(edges) - 2)
 
 
 def _binned(rate, z, edges) -> np.ndarray:
     """Mean of z by bin of the rate; nan where a bin has fewer than two. No error bar: draws share examples."""
-    at = np.clip(np.searchsorted(edges, rate.ravel(), side="left") - 1, 0, len(edges) - 2)
+    at = _bin(rate, edges)
     n = np.bincount(at, minlength=len(edges) - 1).astype(float)
     n[n < 2] = np.nan
     return np.bincount(at, z.ravel(), minlength=len(n)) / n

@@ -48,11 +48,16 @@ def main(config, workdir):
 
 def checked(config) -> list[Arm]:
     """The arms of a config. ValueError that names the field where it will not do."""
-    for name, least in (("seeds", 3), ("train.steps", 2), ("train.evaluate_every", 1), ("law.refit_every", 1)):
+    least_of = (
+        ("seeds", 3), ("train.steps", 3), ("train.evaluate_every", 1), ("law.refit_every", 1), ("evaluate.batch", 1),
+    )  # fmt: skip
+    for name, least in least_of:
         group, _, field = name.rpartition(".")
         value = (config[group] if group else config)[field]
         if value < least:
             raise ValueError(f"{name}={value}: must be at least {least}")
+    if config.evaluate.rows < 0 or config.evaluate.rows == 1:
+        raise ValueError(f"evaluate.rows={config.evaluate.rows}: must be 0, for all, or at least 2")
     names = list(config.arms)
     if names[:1] != ["base"] or len(set(names)) != len(names):
         raise ValueError(f"arms={tuple(names)}: must begin with base, with which all are compared, each named once")

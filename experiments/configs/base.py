@@ -279,7 +279,7 @@ def variance() -> ConfigDict:
             path="",  # a text file or folder, or a CSV file for a model of tables; empty: the data of the run
             split="train",  # of the run's data, whose rows are the examples
             # A row is hidden by: base (uniform rates), clipped (biased), p_pots (fitted to the loss), p_pots_gradient,
-            # exact_count, complementary; after a +: mirror or copies, two ways at one rate.
+            # exact_count, complementary, isad (hides tokens `often` more often); after a +: mirror or copies, two ways.
             laws=(
                 "base", "base+copies", "base+mirror", "complementary", "p_pots", "p_pots_gradient", "p_pots+mirror",
                 "exact_count", "exact_count+mirror", "clipped",
@@ -295,6 +295,7 @@ def variance() -> ConfigDict:
             rates=4,
             masks=4,
             eps=1e-3,  # the smallest mask rate of the laws that have one
+            often=(),  # ids of tokens, which isad hides more often
             bins=12,  # of a fitted density
             share=0.1,  # of the base law in it
             max_weight=0.0,  # of a rate under it, relative to base, biased where it acts; 0: any
@@ -344,7 +345,7 @@ def study() -> ConfigDict:
             train=dict(
                 steps=1000,
                 batch=16,  # denoiser calls of a step
-                optimizer="adamw",  # adamw | sgd, which has no warm-up and no weight decay, and goes down linearly
+                optimizer="adamw",  # adamw | sgd: the learning rate goes down linearly
                 learning_rate=6e-3,
                 warmup=40,
                 final=0.1,  # learning rate at the end, as a share of the peak

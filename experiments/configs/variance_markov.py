@@ -3,7 +3,9 @@
 python -m experiments.variance_study --config=experiments/configs/variance_markov.py --workdir=runs/variance-markov
 
 The training toy of "Bringing Stability to Diffusion" (arXiv 2511.18159) as this library has it: 256 rows of a Markov
-chain, plain gradient descent, every bound over all 256 masks of a row. `:quick` takes seconds and has learned little.
+chain, plain gradient descent, every bound over all 256 masks of a row. A law is fitted to the rows of the batch that is
+trained on next, 8 or 4, and the first parameters are small random numbers. `:quick` takes seconds and has learned
+little.
 """
 
 from experiments.configs.base import study, variant
@@ -22,7 +24,8 @@ def get_config(name: str = ""):
     config.network.name = "linear"
     config.law.update(refit_every=400, probe_rows=8, probe_masks=20)
     config.train.update(
-        steps=1200, batch=8, optimizer="sgd", learning_rate=0.5, warmup=0, final=0.0, average=0.0, evaluate_every=100
-    )
+        steps=1200, batch=8, optimizer="sgd", learning_rate=0.5, warmup=0, final=0.0, weight_decay=0.0, average=0.0,
+        evaluate_every=100,
+    )  # fmt: skip
     config.evaluate.update(rows=64, draws=0)
     return variant(config, name, seeds=4, train__steps=60, train__evaluate_every=20, law__refit_every=30)

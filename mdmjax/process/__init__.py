@@ -4,7 +4,7 @@ from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, Kumaraswamy
 from mdmjax.process.densities import Bins, Density, PowerRate, Uniform, fit_bins, log_edges, mix, tabulated
 from mdmjax.process.draws import Continuous, Copies, Discrete, ExactCount, Law, Rates, hazard, mirror, single
 from mdmjax.process.epr import EPR, fit_epr
-from mdmjax.process.importance import Clipped, Complementary, Delimiters, Importance
+from mdmjax.process.importance import Clipped, Complementary, Delimiters, Importance, Union
 from mdmjax.process.multivariate import PositionPowers, ValuePowers, check_log_weights
 from mdmjax.process.orders import PlackettLuce, centred, check_order, fixed_order
 from mdmjax.process.schedules import Cosine, Geometric, Linear, OnGrid, Polynomial, Sine, SineSquared, Tabulated
@@ -51,6 +51,7 @@ __all__ = [
     "Strata",
     "Tabulated",
     "Uniform",
+    "Union",
     "ValuePowers",
     "also_eligible",
     "beta",

@@ -13,11 +13,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import Draws, Schedule
-from mdmjax.process.draws import Law, Rates, bernoulli, made, single
+from mdmjax.process.draws import Law, Rates, bernoulli, made, mirror, single
 from mdmjax.process.schedules import Linear
 from mdmjax.process.spreads import MASKS, row_keys, systematic
 
 _STATIC = dict(static=True)
+
+
+def base_rates(law: Any, key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Rates:
+    """r ~ U[eps, 1] with the weight (1 - eps) / r, of a law with `eps`, `spread` and `schedule`."""
+    spread = law.spread(key, ids, batch)
+    rate = law.eps + (1 - law.eps) * spread.uniform()
+    return Rates(rate, (1 - law.eps) / rate, law.schedule.inverse(1 - rate, rate), spread.groups)
 
 
 @jax.tree_util.register_dataclass
@@ -128,6 +135,38 @@ class Complementary(Law):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
+class Union(Law):
+    """The two masks of MIRROR, each token weighted by the chance pi = min(2 r, 1) that either hides it.
+
+    A token that one of them hides has the weight 2 (1 - eps) / pi, one that both hide (1 - eps) / pi in each: so the
+    mean of the two counts every token of their union alike ("dedup" in the code of arXiv 2511.18159). Unbiased: at a
+    rate the tokens are independent, and a token's weight depends on what happens to that token alone. The weights are
+    [2 B, L]. ValueError unless 0 < eps < 1.
+    """
+
+    eps: float = 1e-3
+    spread: Callable = systematic
+    schedule: Schedule = Linear()
+
+    def __post_init__(self):
+        if not 0 < self.eps < 1:
+            raise ValueError(f"Union(eps={self.eps}): eps must be in (0, 1)")
+
+    def rates(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Rates:
+        """The mask rate of each row, and the weight of a single mask, which `hide` replaces."""
+        return base_rates(self, key, ids, batch)
+
+    def hide(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], rates: Rates) -> Draws:
+        """Which tokens are hidden."""
+        draws = bernoulli(mirror, key, ids, eligible, rates, "union")
+        masks = draws.masks.reshape(len(ids), 2, -1)
+        either = (1 - self.eps) / jnp.minimum(2 * rates.value, 1)
+        weights = either[:, None, None] * (3 - masks.sum(1, keepdims=True)).clip(1, 2)
+        return dataclasses.replace(draws, weights=jnp.broadcast_to(weights, masks.shape).reshape(draws.masks.shape))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
 class Delimiters:
     """Some tokens are hidden more often than at the rate r of the others ("ISAD" of arXiv 2511.18159).
 
@@ -165,16 +204,29 @@ class Delimiters:
         batch: int,
         often: Bool[Array, "B L"],
     ) -> Draws:
-        """As `Law.draw`; `often`: which tokens are hidden more often. Rates and masks are not drawn apart."""
-        spread = self.spread(key, ids, batch)
-        rate = self.eps + (1 - self.eps) * spread.uniform()
+        """As `Law.draw`; `often`: which tokens are hidden more often."""
+        return self.hide(key, ids, eligible, self.rates(key, ids, eligible, batch=batch), often=often)
+
+    def rates(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Rates:
+        """The mask rate of the other tokens of each row, and its weight, which `hide` corrects."""
+        return base_rates(self, key, ids, batch)
+
+    def hide(
+        self,
+        key: Key[Array, ""],
+        ids: Int[Array, "B"],
+        eligible: Bool[Array, "B L"],
+        rates: Rates,
+        *,
+        often: Bool[Array, "B L"],
+    ) -> Draws:
+        """Which tokens are hidden."""
+        rate = rates.value
         more = jnp.minimum(rate + self.extra, (1 + rate) / 2)
         each = jnp.where(often, more[:, None], rate[:, None])
         u = jax.vmap(lambda k: jax.random.uniform(k, eligible.shape[1:]))(row_keys(key, MASKS, ids))
         masks = (u < each) & eligible
-        weights = self.weights(rate, each, masks, eligible)
-        t = self.schedule.inverse(1 - rate, rate)
-        return Draws(ids, t, masks, weights, spread.groups, "delimiters")
+        return Draws(ids, rates.t, masks, self.weights(rate, each, masks, eligible), rates.groups, "delimiters")
 
     def weights(
         self,

@@ -53,9 +53,7 @@ def iid(key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Spread:
 
 def stratified(key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Spread:
     """One rate in each of `batch` equal strata, independent inside it. A row's rank in its batch is id mod batch."""
-    shift = jax.vmap(lambda k: jax.random.randint(k, (), 0, batch))(row_keys(key, _SHIFT, ids // batch))
-    stratum = (jnp.asarray(_balanced_order(batch))[ids % batch] + shift) % batch
-    return Spread(stratum, batch, row_keys(key, _RATES, ids), ids // batch)
+    return Spread(_shifted(key, ids, batch), batch, row_keys(key, _RATES, ids), ids // batch)
 
 
 def systematic(key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Spread:
@@ -68,7 +66,8 @@ class Strata:
     """`count` equal strata for a batch of n rows: n // count rates in each, and the n mod count others in as many
     strata, chosen at random ("StraTS" of arXiv 2511.18159, there with count = sqrt(n) by default).
 
-    Which row has which stratum is random by batch, and each row is uniform by itself. ValueError for count < 1.
+    The strata go round the rows by a shift that is random by batch, so each row is uniform by itself. ValueError for
+    count < 1.
     """
 
     count: int
@@ -78,16 +77,20 @@ class Strata:
             raise ValueError(f"Strata(count={self.count}): count must be >= 1")
 
     def __call__(self, key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Spread:
-        full = batch // self.count * self.count
-
-        def stratum(key, rank):
-            rows, others = jax.random.split(key)
-            place = jax.random.permutation(rows, batch)[rank]
-            other = jax.random.permutation(others, self.count)[(place - full) % self.count]
-            return jnp.where(place < full, place % self.count, other)
-
-        strata = jax.vmap(stratum)(row_keys(key, _SHIFT, ids // batch), ids % batch)
+        each = batch // self.count
+        place = _shifted(key, ids, batch)
+        chosen = lambda key: jax.random.permutation(jax.random.fold_in(key, 1), self.count)
+        other = jax.vmap(lambda key, n: chosen(key)[n])(
+            row_keys(key, _SHIFT, ids // batch), (place - each * self.count) % self.count
+        )
+        strata = jnp.where(place < each * self.count, place // max(each, 1), other)
         return Spread(strata, self.count, row_keys(key, _RATES, ids), ids // batch)
+
+
+def _shifted(key: Key[Array, ""], ids: Int[Array, "B"], batch: int) -> Int[Array, "B"]:
+    """A place in 0..batch-1 for each row of a batch, each uniform by itself; consecutive rows are far apart."""
+    shift = jax.vmap(lambda k: jax.random.randint(k, (), 0, batch))(row_keys(key, _SHIFT, ids // batch))
+    return (jnp.asarray(_balanced_order(batch))[ids % batch] + shift) % batch
 
 
 def row_keys(key: Key[Array, ""], use: int, ids: Int[Array, "B"]) -> Key[Array, "B"]:

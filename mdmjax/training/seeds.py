@@ -22,9 +22,8 @@ class Seeds:
     def __call__(self, state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
         step = self.step
         if step.refit is not None:  # outside vmap, where a condition would do the work of both of its sides
-            one = lambda state, batch: step.fitted(state, batch)
             due = state.step[0] % step.refit_every == 0
-            law = jax.lax.cond(due, jax.vmap(one), lambda state, batch: state.law, state, batch)
+            law = jax.lax.cond(due, jax.vmap(step.fitted), lambda state, batch: state.law, state, batch)
             state, step = dataclasses.replace(state, law=law), dataclasses.replace(step, refit=None)
         state, metrics = jax.vmap(step)(state, batch)
         means: dict[str, Any] = {name: value.mean(0) for name, value in metrics.items()}

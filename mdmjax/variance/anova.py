@@ -123,7 +123,7 @@ def parts(
         )  # fmt: skip
         error = np.sqrt((n - 1) / n * ((left - left.mean(1, keepdims=True)) ** 2).sum(1))
     what = f"nested analysis of variance, {n} examples x {r} rates x {k} masks, jackknife over examples"
-    estimate = lambda i, g, unit: Estimate(float(whole[i, g]), float(error[i, g]), unit, n * r * k, what)
+    estimate = lambda i, g, unit: Estimate(float(whole[i, g]), float(error[i, g]), unit, n, what)
     unit = (units or {}).get
     every = [*names, *(sums or {})]
     return {name: EstimatedParts(*(estimate(i, g, unit(name, "")) for i in range(4))) for g, name in enumerate(every)}
@@ -152,13 +152,19 @@ def replicated(statistic: Callable, keys: Key[Array, "K"], *, sketch: int = 256)
 def spread_of(
     moments: Moments, units: Mapping[str, str] | None = None, sums: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, Estimate]:
-    """Var Z of every group from `replicated` values: (sum |Z|^2 - K |mean|^2) / (K - 1), jackknife over them."""
+    """Var Z of every group from `replicated` values: (sum |Z|^2 - K |mean|^2) / (K - 1).
+
+    The error is a jackknife over them, nan for two. ValueError for one.
+    """
     m = jax.tree.map(lambda x: np.asarray(x, np.float64), moments)
     names, n = sorted(m.total), len(m.of_examples)
+    _at_least_two(replicates=n)
     squares, total, along = _with_sums(m, sums)[2:]
     value = (squares.sum(0) - total / n) / (n - 1)
-    left = (squares.sum(0) - squares - (total - 2 * along + squares) / (n - 1)) / (n - 2)
-    error = np.sqrt((n - 1) / n * ((left - left.mean(0)) ** 2).sum(0))
+    error = np.full_like(value, np.nan)
+    if n > 2:
+        left = (squares.sum(0) - squares - (total - 2 * along + squares) / (n - 1)) / (n - 2)
+        error = np.sqrt((n - 1) / n * ((left - left.mean(0)) ** 2).sum(0))
     unit = (units or {}).get
     what = f"variance of {n} replicates, jackknife"
     every = [*names, *(sums or {})]
@@ -169,7 +175,7 @@ def means(moments: Moments, group: str, unit: str) -> Estimate:
     """The mean of a group of one component, and its standard error over the examples."""
     z = np.asarray(moments.sketches, np.float64)[:, sorted(moments.total).index(group)].sum(1)
     error = z.std(ddof=1) / np.sqrt(len(z))
-    return Estimate(float(z.mean()), float(error), unit, moments.squares[..., 0].size, f"mean over {len(z)} examples")
+    return Estimate(float(z.mean()), float(error), unit, len(z), f"mean over {len(z)} examples")
 
 
 def _with_sums(m: Moments, sums: Mapping[str, Sequence[str]] | None) -> tuple[np.ndarray, ...]:
@@ -206,9 +212,14 @@ def _sketches(groups: dict[str, Any], size: int) -> Float[Array, "G k"]:
     """
 
     def sketch(tree):
-        flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
-        if flat.size > size:
-            flat = flat * jax.random.rademacher(jax.random.key(flat.size), flat.shape, flat.dtype)
-        return jnp.pad(flat, (0, -flat.size % size)).reshape(-1, size).sum(0)
+        leaves = [leaf.ravel() for leaf in jax.tree.leaves(tree)]
+        count, start, found = sum(leaf.size for leaf in leaves), 0, jnp.zeros(size, leaves[0].dtype)
+        key = jax.random.key(count)
+        for number, leaf in enumerate(leaves):  # one after the other: a copy of the whole vector is never made
+            signs = jax.random.rademacher(jax.random.fold_in(key, number), leaf.shape, leaf.dtype)
+            end = start + leaf.size
+            found += jnp.pad(leaf * signs if count > size else leaf, (start, -end % size)).reshape(-1, size).sum(0)
+            start = end % size
+        return found
 
     return jnp.stack([sketch(groups[name]) for name in sorted(groups)])

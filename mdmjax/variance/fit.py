@@ -87,8 +87,11 @@ class Refit:
     ) -> Importance:
         tokens, ids = batch["tokens"][: self.rows], batch["ids"][: self.rows]
         eligible = batch.get("eligible", jnp.ones(batch["tokens"].shape, bool))[: self.rows]
+        size = jnp.maximum(eligible.sum(1).mean(), 1)
+        if self.axis is not None:
+            size = jax.lax.pmean(size, self.axis)
         of_rows = gradient_squares if self.gradient else loss_squares
-        squares = of_rows(bind, params, tokens, eligible, vocab=self.vocab, nll=self.nll)
+        squares = of_rows(bind, params, tokens, eligible, size, vocab=self.vocab, nll=self.nll)
         moments = bin_moments(
             squares, ids, eligible, key, law.density.edges, masks=self.masks, ways=law.ways, schedule=law.schedule
         )
@@ -100,17 +103,25 @@ class Refit:
         )
 
 
-def loss_squares(bind: Callable, params: Any, tokens, eligible, *, vocab: int, nll: Callable = dense) -> Callable:
-    """`squares(draws) -> [N]`: of the loss per token of each row, the mean over the ways it is hidden in."""
+def loss_squares(
+    bind: Callable, params: Any, tokens, eligible, size: float | Float[Array, ""], *, vocab: int, nll: Callable = dense
+) -> Callable:
+    """`squares(draws) -> [N]`: of the nats of each row, the mean over the ways it is hidden in, divided by `size`.
+
+    One `size` for all rows, the mean number of their tokens say: training divides the nats of a batch by its tokens, so
+    a longer row counts for more.
+    """
 
     def squares(draws: Draws) -> Float[Array, "N"]:
-        return jnp.square(_per_token(bind(params), tokens, eligible, draws, vocab, nll))
+        return jnp.square(_of_rows(bind(params), tokens, eligible, draws, vocab, nll) / size)
 
     return squares
 
 
-def gradient_squares(bind: Callable, params: Any, tokens, eligible, *, vocab: int, nll: Callable = dense) -> Callable:
-    """`squares(draws) -> [N]`: the squared norm of the gradient of each row's loss per token, one row at a time."""
+def gradient_squares(
+    bind: Callable, params: Any, tokens, eligible, size: float | Float[Array, ""], *, vocab: int, nll: Callable = dense
+) -> Callable:
+    """`squares(draws) -> [N]`: as `loss_squares`, of the norm of the gradient of each row, one row at a time."""
 
     def squares(draws: Draws) -> Float[Array, "N"]:
         n = len(tokens)
@@ -119,7 +130,7 @@ def gradient_squares(bind: Callable, params: Any, tokens, eligible, *, vocab: in
 
         def of_row(row):
             tokens, eligible, draws = row
-            loss = lambda p: _per_token(bind(p), tokens[None], eligible[None], draws, vocab, nll)[0]
+            loss = lambda p: _of_rows(bind(p), tokens[None], eligible[None], draws, vocab, nll)[0] / size
             return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(jax.grad(loss)(params)))
 
         return jax.lax.map(of_row, (tokens, eligible, cut))
@@ -127,9 +138,9 @@ def gradient_squares(bind: Callable, params: Any, tokens, eligible, *, vocab: in
     return squares
 
 
-def _per_token(denoiser: Denoiser, tokens, eligible, draws: Draws, vocab: int, nll: Callable) -> Float[Array, "N"]:
+def _of_rows(denoiser: Denoiser, tokens, eligible, draws: Draws, vocab: int, nll: Callable) -> Float[Array, "N"]:
     terms = negative_elbo(denoiser, tokens, draws, vocab=vocab, eligible=eligible, nll=nll)
-    return terms.nats.reshape(len(tokens), -1).mean(1) / jnp.maximum(eligible.sum(1), 1)
+    return terms.nats.reshape(len(tokens), -1).mean(1)
 
 
 def starting_law(eps: float, bins: int = 12, **how: Any) -> Importance:

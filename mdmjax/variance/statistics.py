@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from mdmjax.objectives import MaskedDiffusion, autoregressive, dense, negative_elbo
-from mdmjax.process import Importance, iid
+from mdmjax.process import Delimiters, Importance, iid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,9 @@ class DrawStatistic:
     over the path of a parameter, of which the first that is found counts; parameters that none finds are left out, and
     with no groups no gradient is taken. A draw is all ways of hiding a row that share a rate. `law` None is an
     autoregressive network, which draws nothing. Rates of a row are independent, whatever the spread of the law is.
+
+    A row's nats are divided by the number of its own tokens, or by `size` if given. Where rows are of unequal length
+    the two differ, C most of all: training divides the nats of a batch by its tokens, as a `size` of their mean does.
     """
 
     bind: Callable
@@ -28,6 +31,7 @@ class DrawStatistic:
     vocab: int
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)
     nll: Callable = dense
+    size: float | None = None
 
     def __call__(
         self, params: Any, example: dict[str, Array], i: Array, key_rate: Key[Array, ""], key_mask: Key[Array, ""]
@@ -39,16 +43,18 @@ class DrawStatistic:
         """
         tokens = example["tokens"][None]
         eligible = example.get("eligible", jnp.ones(tokens.shape[1:], bool))[None]
-        size = jnp.maximum(eligible.sum(), 1)
+        own = jnp.maximum(eligible.sum(), 1)
+        size = own if self.size is None else self.size
         if self.law is None:
             facts = {"rate": jnp.ones(()), "weight": jnp.ones(()), "empty": jnp.zeros(()), "clamped": jnp.zeros(())}
             losses = lambda p: autoregressive(self.bind(p), tokens, eligible=eligible, nll=self.nll).nats / size
         else:
             law = dataclasses.replace(self.law, spread=iid)
             rates = law.rates(key_rate, i[None], eligible, batch=1)
-            draws = law.hide(key_mask, i[None], eligible, rates)
+            special = {"often": law.marked(tokens)} if isinstance(law, Delimiters) else {}
+            draws = law.hide(key_mask, i[None], eligible, rates, **special)
             counted = jnp.issubdtype(rates.value.dtype, jnp.integer)
-            rate = rates.value[0] / size if counted else rates.value[0]
+            rate = rates.value[0] / own if counted else rates.value[0]
             facts = {"rate": rate, "weight": rates.weights[0], "empty": 1.0 - draws.masks.any(1).mean()}
             capped = law.clamped(rates.value)[0] if isinstance(law, Importance) else False
             facts["clamped"] = jnp.asarray(capped, rate.dtype)
@@ -68,7 +74,7 @@ class DrawStatistic:
 
 @dataclasses.dataclass(frozen=True)
 class BatchStatistic:
-    """As `DrawStatistic`, of the mean over the rows of a batch, whose rates are spread as the law spreads them."""
+    """As `DrawStatistic`, of the nats of a batch by its tokens, as training has them; rates spread as by the law."""
 
     bind: Callable
     law: Any
@@ -83,7 +89,7 @@ class BatchStatistic:
 
         def loss(params):
             terms = objective(self.bind(params), batch, key, size)
-            return (terms.nats / jnp.maximum(terms.tokens, 1)).mean()
+            return terms.nats.sum() / jnp.maximum(terms.tokens.sum(), 1)
 
         if not self.groups:
             return {"loss": loss(params)}

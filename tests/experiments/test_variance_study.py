@@ -16,7 +16,7 @@ from experiments.study_tasks import TASKS
 from mdmjax import process
 
 SMALL = dict(
-    train__steps=4, train__evaluate_every=2, train__warmup=1, law__refit_every=2, evaluate__rows=8, evaluate__batch=8,
+    train__steps=4, train__evaluate_every=2, train__warmup=0, law__refit_every=2, evaluate__rows=8, evaluate__batch=8,
     evaluate__draws=1,
 )  # fmt: skip
 
@@ -64,6 +64,24 @@ def test_arms_are_trained_and_compared(run, tmp_path):
         assert run(tmp_path, **arms)[0] == 0
     again = json.loads((tmp_path / "arms" / "base" / "result.json").read_text())
     assert again["bound"] == kept["bound"] and again["noise"] == kept["noise"]
+
+
+def test_an_arm_goes_on_from_a_checkpoint(tmp_path):
+    """Stopped at step 3 and begun again from step 2, it has the numbers of one that was not stopped."""
+    made = config(arms=("base", "p_pots+mirror@strata"), train__steps=6, law__refit_every=3)
+    arm = variance_study.checked(made)[1]
+    whole = arm.train(tmp_path / "whole", lambda *_, **__: None, lambda _: None)
+
+    def stop(step, *_, **__):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        arm.train(tmp_path / "cut", stop, said.append)
+    cut = arm.train(tmp_path / "cut", lambda *_, **__: None, said.append)
+    assert "resuming from step 2" in said
+    assert {name: cut[name] for name in cut if name != "seconds"} == {n: whole[n] for n in whole if n != "seconds"}
 
 
 def test_the_calls_of_fitting_are_counted():
@@ -178,10 +196,14 @@ def test_numbers_over_seeds():
         (dict(train__warmup=9), "warmup=9: must be at least 0 and less than steps=4"),
         (dict(arms="('base','p_pots')", law__probe_rows=0), "law.probe_rows=0: must be at least 1"),
         (dict(law__eps=1.0), "eps=1.0"),
-        (dict(arms="('base','isad')"), "the law 'isad': there are no delimiters here"),
+        (dict(arms="('base','isad')"), "the law 'isad': no token is named that it would hide more often"),
         (dict(of="text", evaluate__draws=0), "evaluate.draws=0: all masks are for rows of at most 10 tokens"),
         (dict(of="markov", arms="('base','autoregressive')"), "network.name='linear': it sees all that is visible"),
         (dict(of="markov", data__states=1), "data.states=1, data.length=8"),
+        (dict(of="markov", train__warmup=1), "train.warmup=1: train.optimizer='sgd' has no warm-up; use 0"),
+        (dict(train__steps=2), "train.steps=2: must be at least 3"),
+        (dict(evaluate__batch=0), "evaluate.batch=0: must be at least 1"),
+        (dict(evaluate__rows=-1), "evaluate.rows=-1: must be 0, for all, or at least 2"),
         (dict(train__optimizer="adam"), "train.optimizer='adam': choose one of adamw, sgd"),
         (dict(of="text", arms="('base','syrm')"), "the law 'syrm': there are no prompts here"),
         (dict(arms="('base','syrm')", law__extra=2.0), "MaskedDiffusion(extra=2.0): must be in [0, 1]"),

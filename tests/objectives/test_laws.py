@@ -24,10 +24,13 @@ from mdmjax.process import (
     Linear,
     Spread,
     Strata,
+    Union,
     iid,
     mirror,
     single,
+    systematic,
 )
+from mdmjax.process.draws import Rates
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -249,6 +252,37 @@ def test_strata_hold_as_many_rates_as_they_should(count, batch):
     assert (counts.sum(1) == batch).all() and set(np.unique(counts)) <= {batch // count, -(-batch // count)}
     np.testing.assert_allclose(counts.mean(0), batch / count, atol=0.15)
     assert np.abs(u.mean(0) - 0.5).max() < 4.5 * math.sqrt(1 / 12 / 400)
+
+
+def test_strata_vary_less_than_independent_rates():
+    """The mean of 1 / (0.1 + t) over 32 rows: 0.1046 if independent, 0.0205 in 6 strata, 0.0067 systematic."""
+    for spread, expected in ((iid, 0.1046), (Strata(6), 0.0205), (systematic, 0.0067)):
+        batch = lambda key, spread=spread: (1 / (0.1 + spread(key, jnp.arange(32), 32).uniform())).mean()
+        found = jax.jit(jax.vmap(batch))(jax.random.split(jax.random.key(0), 20_000))
+        assert found.var() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("r", [0.1, 0.5, 0.7])
+def test_every_token_of_a_union_counts_alike(r):
+    """Enumerated over what u < r and 1 - u < r say of a token: E[w1 m1 + w2 m2] / 2 = 1 - eps whatever r is.
+
+    And the mean is that of the bound for any losses of any masks, in whatever way those depend on what else is hidden.
+    """
+    cuts = np.unique([0, r, 1 - r, 1])
+    cells = [(b - a, (a + b) / 2) for a, b in zip(cuts, cuts[1:], strict=False)]
+    p, u = np.array(list(itertools.product(cells, repeat=3))).transpose(2, 0, 1)  # [cells^3, 3 tokens]
+    p, n = p.prod(1), len(p)
+    rates = Rates(jnp.full(n, r), jnp.ones(n), jnp.full(n, r), jnp.arange(n))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mdmjax.process.draws._places", lambda *_: jnp.asarray(np.stack([u, 1 - u], 1), jnp.float32))
+        draws = Union(eps=0.25).hide(jax.random.key(0), jnp.arange(n), jnp.ones((n, 3), bool), rates)
+    masks, weights = (np.asarray(x).reshape(n, 2, 3) for x in (draws.masks, draws.weights))
+    np.testing.assert_allclose(masks.mean(1).T @ p, r, rtol=1e-6)
+    np.testing.assert_allclose((weights * masks).mean(1).T @ p, 0.75, rtol=1e-6)
+    table = np.random.default_rng(0).gamma(1.0, size=(8, 3)) * all_masks(3)
+    losses = table[masks @ np.array([4, 2, 1])]
+    target = 0.75 / r * (losses[:, 0].sum(1) @ p)
+    assert (weights * losses).sum(2).mean(1) @ p == pytest.approx(target, rel=1e-6)
 
 
 @pytest.mark.parametrize(
