@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from experiments import build, cli, runs, study_report, table_columns
+from experiments.configs.base import study
 from experiments.study_arms import Arm
 from experiments.study_tasks import TASKS, Task
 from experiments.train import exit_when_told
@@ -23,7 +24,7 @@ def main(config, workdir):
     """See the module."""
     runs.quiet_orbax()
     arms = checked(config)
-    cli.check_workdir(workdir, config, free=("data.cache_dir",))
+    cli.check_workdir(workdir, config, free=("data.cache_dir",), defaults=cli.to_dict(study()))
     cli.log(f"{len(arms)} arms of {config.seeds} seeds, {config.train.steps:,} steps of {config.train.batch} calls")
 
     results = []

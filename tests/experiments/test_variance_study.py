@@ -57,6 +57,9 @@ def test_arms_are_trained_and_compared(run, tmp_path):
     assert not (tmp_path / "arms" / "base" / "checkpoints").exists()
 
     (tmp_path / "arms" / "base" / "result.json").unlink()
+    older = json.loads((tmp_path / "config.json").read_text())
+    del older["network"]["name"]  # a field that it had not
+    (tmp_path / "config.json").write_text(json.dumps(older))
     with pytest.MonkeyPatch.context() as patch:
         others = lambda arm, *rest: arm_of(arm, *rest) if arm.name == "base" else pytest.fail("trained again")
         arm_of = Arm.train
