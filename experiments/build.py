@@ -35,11 +35,25 @@ def planner(name: str, field: str, schedule: Schedule, steps: int, dtype: str = 
 
 
 def adamw(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimiser of a `train` group of fields, and its rate."""
+    """The optimiser of a `train` group of fields, and its rate. ValueError that names the field."""
+    check_optimizer(c)
     return training.adamw(
         learning_rate=c.learning_rate, steps=c.steps, warmup=c.warmup, final=c.final, weight_decay=c.weight_decay,
         b1=c.b1, b2=c.b2, clip=c.clip,
     )  # fmt: skip
+
+
+def check_optimizer(c: ConfigDict) -> None:
+    """ValueError that names a field of a `train` group where an optimiser cannot have its value."""
+    for name in ("learning_rate", "clip"):
+        if not c[name] > 0:
+            raise ValueError(f"train.{name}={c[name]}: must be > 0")
+    for name in ("b1", "b2", "average"):
+        if not 0 <= c[name] < 1:
+            raise ValueError(f"train.{name}={c[name]}: must be in [0, 1)")
+    for name in ("weight_decay", "final"):
+        if not c[name] >= 0:
+            raise ValueError(f"train.{name}={c[name]}: must be at least 0")
 
 
 def key(seed: int, use: int) -> Key[Array, ""]:

@@ -67,15 +67,23 @@ def started() -> None:
     _running = True
 
 
-def run(main: Callable[[ml_collections.ConfigDict, Path], None], argv: Sequence[str] | None = None) -> None:
-    """Parse the command line, call `main(config, workdir)` and exit with the code described at the top."""
+def run(
+    main: Callable[[ml_collections.ConfigDict, Path], None],
+    fields: Callable[[], ml_collections.ConfigDict] | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Parse the command line, call `main(config, workdir)` and exit with the code described at the top.
+
+    `fields()` is a config of the program, with all of its fields: one without them is refused.
+    """
     argv = list(sys.argv if argv is None else argv)
     debug, workdir = "--debug" in argv, None
     try:
         if {"--help", "-h", "-help", "--helpfull"} & set(argv[1:]):
-            print(_help(main, argv))
+            print(_help(main, fields, argv))
             return
         config, workdir, debug = parse(argv)
+        _check_program(config, fields, argv)
         _check_writable(workdir)
         main(config, workdir)
     except KeyboardInterrupt:
@@ -144,6 +152,21 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> t
     if not flag_values.workdir:
         raise UsageError("--workdir is missing: give a folder for this run, for example --workdir=runs/demo")
     return flag_values.config, Path(flag_values.workdir), flag_values.debug
+
+
+def _check_program(config: ml_collections.ConfigDict, fields: Callable | None, argv: Sequence[str]) -> None:
+    """UsageError where the config is that of another program, or its seed is none."""
+    if lacking := _lacking(config, fields):
+        path, _ = _take_config(argv)
+        fit = ", ".join(map(str, _configs(fields)))
+        raise UsageError(f"{path} is no config of this program, for it has no {', '.join(lacking)}: give one of {fit}")
+    if config.get("seed", 0) < 0:
+        raise UsageError(f"seed={config.seed}: must be at least 0")
+
+
+def _lacking(config: ml_collections.ConfigDict, fields: Callable | None) -> list[str]:
+    """The fields of a program that a config has not."""
+    return [name for name in (fields() if fields else {}) if name not in config]
 
 
 def _take_config(argv: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -218,8 +241,16 @@ def _bad_value(error: Exception, config: ml_collections.ConfigDict) -> str:
     return f"--config.{key}={value} does not fit: {key} is {kind}"
 
 
-def _configs() -> list[Path]:
-    files = sorted(path for path in CONFIGS.glob("*.py") if "\ndef get_config(" in path.read_text())
+def _configs(fields: Callable | None = None) -> list[Path]:
+    """The configs of a program; of all of them, where it is not known by its fields."""
+
+    def fits(path: Path) -> bool:
+        try:
+            return not _lacking(load_config(str(path)), fields)
+        except UsageError:  # it does not load: whoever gives it is told so
+            return True
+
+    files = sorted(path for path in CONFIGS.glob("*.py") if "\ndef get_config(" in path.read_text() and fits(path))
     return [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in files]
 
 
@@ -227,7 +258,7 @@ def _configs_here() -> str:
     return ", ".join(map(str, _configs())) or "the files in experiments/configs"
 
 
-def _help(main: Callable, argv: Sequence[str]) -> str:
+def _help(main: Callable, fields: Callable | None, argv: Sequence[str]) -> str:
     module = sys.modules[main.__module__]
     name = f"-m {module.__spec__.name}" if getattr(module, "__spec__", None) else Path(argv[0]).name
     lines = [
@@ -237,7 +268,7 @@ def _help(main: Callable, argv: Sequence[str]) -> str:
         *("  --workdir  folder of this run: state, logs, report", "  --debug    print the traceback of an error"),
         *("", "configs:"),
     ]
-    for path in _configs():
+    for path in _configs(fields):
         text = ast.get_docstring(ast.parse(path.read_text())) or ""
         lines.append(f"  {path}  {text.partition(chr(10))[0]}")
     path, _ = _take_config(argv)

@@ -5,6 +5,7 @@ import sys
 import time
 
 from experiments import build, cli, results, runs
+from experiments.configs.evaluate import get_config
 from mdmjax.reports import Report, write_report
 
 
@@ -67,4 +68,4 @@ def main(config, workdir):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, get_config)

@@ -28,7 +28,7 @@ SPREADS = dict(iid=process.iid, stratified=process.stratified, systematic=proces
 def choose(name: str, field: str, choices: dict[str, Any]) -> Any:
     """The choice of that name. ValueError that names the field and all choices for any other."""
     if name not in choices:
-        raise ValueError(f"{field}={name!r}: choose one of {', '.join(choices)}")
+        raise ValueError(f"{field}={name!r}: choose one of {', '.join(filter(None, choices))}")
     return choices[name]
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from experiments import build, cli, order_report, runs
+from experiments.configs.base import orders
 from experiments.order_arms import Bench
 from experiments.order_rows import SOURCES, Rows
 from experiments.order_scores import Scores
@@ -97,4 +98,4 @@ def run(bench: Bench, scores: Scores, name: tuple[str, int, int], folder: Path, 
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, orders)

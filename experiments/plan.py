@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from experiments import build, cli, runs
+from experiments.configs.plan import get_config
 from mdmjax import networks
 from mdmjax.reports import Report, write_report
 from mdmjax.training import plan
@@ -140,4 +141,4 @@ def main(config, workdir):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, get_config)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build, cli, results, runs
+from experiments.configs.sample import get_config
 from mdmjax import training
 from mdmjax.base import Estimate
 from mdmjax.reports import Report, trace_html, write_atomic, write_report
@@ -61,4 +62,4 @@ def main(config, workdir):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, get_config)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build, cli, targets
+from experiments.configs.base import search
 from experiments.search import Cells, Search, halve, rows_needed
 from mdmjax import analysis, process, sampling
 from mdmjax.base import Estimate, Schedule
@@ -311,4 +312,4 @@ def get_config(name: str = ""):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, search)

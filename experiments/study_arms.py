@@ -28,6 +28,7 @@ def sgd(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
 
     ValueError for a warm-up and a weight decay, which it has not.
     """
+    build.check_optimizer(c)
     for name, what in (("warmup", "warm-up"), ("weight_decay", "weight decay")):
         if c[name]:
             raise ValueError(f"train.{name}={c[name]}: train.optimizer='sgd' has no {what}; use 0")
@@ -75,7 +76,7 @@ class Arm:
     def __post_init__(self):
         c = self.config.train
         if law_names.parsed(self.name)[0] == "syrm" and "extra" not in self.task.source.gather(np.zeros(1, int)):
-            raise ValueError(f"the law {self.name!r}: there are no prompts here, of which tokens could be hidden")
+            raise ValueError(f"arms: the law {self.name!r}: there are no prompts here, of which tokens could be hidden")
         if c.batch % self.calls:
             raise ValueError(f"train.batch={c.batch}: must be even, for {self.name} hides each row in two ways")
         self.model, self.step, self.planner, self._score  # noqa: B018  built now, so that a wrong field is named here
@@ -123,7 +124,13 @@ class Arm:
         if self.autoregressive:
             return None
         return law_names.law_of(
-            self.name, c.law.eps, c.law.bins, strata=strata, often=self.task.often, kinds=law_names.TRAINED
+            self.name,
+            c.law.eps,
+            c.law.bins,
+            strata=strata,
+            often=self.task.often,
+            kinds=(*law_names.TRAINED, AUTOREGRESSIVE),
+            field="arms",
         )
 
     @property

@@ -14,6 +14,12 @@ from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report
 
 BASE = "base"
+LEGEND = (
+    f"{law_names.LEGEND} ± is a standard error over seeds, in pairs of the same seeds where arms are compared. The "
+    "noise is the variance of the gradient's norm from step to step, before it is clipped, in the second half of "
+    "the steps; a trend there is a part of it, so it does not compare arms that have learned more with arms that "
+    "have learned less."
+)
 
 
 def jackknife(statistic: Callable, *samples: Sequence, unit: str = "", what: str = "") -> Estimate:
@@ -62,7 +68,7 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
     bounds = {name: over_seeds(x, unit) for name, x in last.items()}
     unbiased = [name for name in by_arm if name not in (BASE, AUTOREGRESSIVE) and not law_names.biased(name)]
     metrics: dict[str, Estimate] = {}
-    best = min(unbiased or [BASE], key=lambda name: bounds[name].mean)
+    best = min([BASE, *unbiased], key=lambda name: bounds[name].mean)
     metrics[f"{best}: bound"] = bounds[best]
     for name in by_arm:
         if name != BASE:
@@ -90,6 +96,7 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
         metrics=metrics,
         baselines={"base: bound": bounds[BASE]},
         facts={
+            "legend": LEGEND,
             "arms": lines,
             "parameters": {name: r["parameters"] for name, r in by_arm.items()},
             "seconds": {name: r["seconds"] for name, r in by_arm.items()},

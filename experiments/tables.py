@@ -44,6 +44,12 @@ def rebuild(text: str, results: Path = RESULTS) -> str:
 
 def main(argv: list[str]) -> int:
     """0 when README agrees with results/ (after writing it, unless --check), 1 when --check finds a difference."""
+    if set(argv[1:]) - {"--check"}:
+        print(
+            "usage: python -m experiments.tables [--check]: writes the tables of README.md, or says if they differ",
+            file=sys.stderr,
+        )
+        return 2
     before = README.read_text()
     after = rebuild(before)
     if "--check" in argv[1:]:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import build, cli, results, runs
+from experiments.configs.base import base
 from experiments.monitor import monitor as monitor_of
 from mdmjax import data, networks, training
 from mdmjax.reports import Report, write_report
@@ -176,4 +177,4 @@ def main(config, workdir):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, base)

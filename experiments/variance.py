@@ -7,6 +7,7 @@ batch where its rates are spread. Losses are in nats a token, variances in their
 
 import dataclasses
 import math
+import re
 import shlex
 import sys
 import time
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build, cli, law_names, laws, runs, train, variance_report
+from experiments.configs import base as fields
 from mdmjax import data, process, training, variance
 from mdmjax.reports import write_report
 
@@ -27,16 +29,7 @@ def main(config, workdir):
     """See the module."""
     began = time.monotonic()
     runs.quiet_orbax()
-    for name, least in (("examples", 3), ("rates", 2), ("masks", 2), ("batch", 2), ("replicates", 3), ("bins", 1)):
-        if config[name] < least:
-            raise ValueError(f"{name}={config[name]}: must be at least {least}, for there is no variance of fewer")
-    for name in (*config.laws, *config.spreads):
-        law_of(config, name)  # whatever is wrong with one shows here
-    laws.refit_of(config, 2, gradient=False)
-    if config.batch > config.examples:
-        raise ValueError(f"batch={config.batch}: must be at most examples={config.examples}, which it is made of")
-    if "base" not in config.laws:
-        raise ValueError(f"laws={tuple(config.laws)}: must hold base, which the others are compared with")
+    check(config)
     where, twin = config.checkpoint.run, config.checkpoint.autoregressive
     if not where:
         if config.path:
@@ -77,6 +70,30 @@ def main(config, workdir):
     print(cli.summary(report))
     print(f"\n{variance_report.table(report)}\n\n{report.facts['recommendation']}")
     cli.log(f"report: {page}")
+
+
+def check(config) -> None:
+    """ValueError that names the field of the config that will not do."""
+    for name, least in (("examples", 3), ("rates", 2), ("masks", 2), ("batch", 2), ("replicates", 3)):
+        if config[name] < least:
+            raise ValueError(f"{name}={config[name]}: must be at least {least}, for there is no variance of fewer")
+    if config.bins < 1:
+        raise ValueError(f"bins={config.bins}: must be at least 1")
+    for name in (*config.laws, *config.spreads):
+        law_of(config, name)  # whatever is wrong with one shows here
+    laws.refit_of(config, 2, gradient=False)
+    if config.batch > config.examples:
+        raise ValueError(f"batch={config.batch}: must be at most examples={config.examples}, which it is made of")
+    if "base" not in config.laws:
+        raise ValueError(f"laws={tuple(config.laws)}: must hold base, which the others are compared with")
+    for group in config.groups:
+        try:
+            _, expression = group
+            re.compile(expression)
+        except (ValueError, TypeError, re.error) as error:
+            raise ValueError(
+                f"groups={tuple(config.groups)}: {group!r} is no pair of a name and a regular expression ({error})"
+            ) from None
 
 
 def twin_of(config, twin: str, trained: runs.Run) -> runs.Run:
@@ -144,7 +161,7 @@ def law_of(config, name: str):
     """The law of a name, with independent rates; not yet fitted. ValueError that names what will not do."""
     if "@" in name:
         raise ValueError(
-            f"the law {name!r}: rates are independent here; the spreads of a law of `spreads` are compared"
+            f"laws: the law {name!r}: rates are independent here; the spreads of a law of `spreads` are compared"
         )
     return law_names.law_of(name, config.eps, config.bins, max_weight=config.max_weight or None, often=config.often)
 
@@ -216,4 +233,4 @@ class Bench:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, fields.variance)

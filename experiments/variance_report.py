@@ -21,6 +21,14 @@ HOW = {  # fields of `train` that draw as a law does
 }
 
 
+LEGEND = (
+    "The variance of one draw of one row in its parts: A, which tokens are masked (masking pattern); B, how many "
+    "(masking rate); C, which row (data). Calls are denoiser calls of a draw; laws are compared by variance times "
+    f"calls, and base / this is by how much a law is better. {law_names.LEGEND} ± is a standard error, a jackknife "
+    "over rows."
+)
+
+
 def biased(name: str, one: dict | None = None) -> bool:
     """Whether a law has another mean than the bound: by itself, or, as `one` says, since some weights were capped."""
     return law_names.biased(name) or (one is not None and bool(np.any(one["facts"]["clamped"])))
@@ -46,8 +54,9 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
     advice = f"{_advice(config, best, target, per_call['base'], per_call[best])} {agreement(apart, unbiased)}"
     lines = [_line(name, one, group, found["base"], apart[name]) for group in groups for name, one in found.items()]
     curves, counts = _curves(found, groups, edges)
+    row_of_parts = lambda name, group: (name, group, *map(shown, found[name]["parts"][group]))
     parts = [
-        {"law": name, "group": group, **{k: shown(v) for k, v in found[name]["parts"][group]._asdict().items()}}
+        dict(zip(("law", "group", "A", "B", "C", "total"), row_of_parts(name, group), strict=True))
         for name in found
         for group in found[name]["parts"]
         if group not in groups
@@ -68,6 +77,7 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
         baselines={"base": per_call["base"]},
         facts={
             "recommendation": advice,
+            "legend": LEGEND,
             "laws": lines,
             "A + B of a batch, times its rows": batch,
             "groups of parameters": parts,
@@ -108,11 +118,13 @@ def _advice(config, best: str, target: str, base: Estimate, least: Estimate) -> 
     fields = HOW[kind].format(eps=config.eps, bins=config.bins, share=config.share, often=tuple(config.often))
     fields += f", law.max_weight={config.max_weight:g}" if config.max_weight and HOW[kind].startswith(_FIT) else ""
     fields += f", law.ways={ways}" if ways else ""
-    told = "" if gain - 2 * error > 1 else "; the two are not told apart"
-    return (
-        f"Recommended for `train`: {best} ({fields}), of the unbiased laws here the one with the least variance of the "
-        f"{target} at equal denoiser calls, {gain:.1f} +- {error:.1f} times less than base{told}."
+    what = (
+        f"{best} ({fields}), of the unbiased laws here the one with the least variance of the {target} at equal "
+        f"denoiser calls, {gain:.1f} +- {error:.1f} times less than base"
     )
+    if gain - 2 * error > 1:
+        return f"Recommended for `train`: {what}."
+    return f"Nothing better than base is shown. The least has {what}, which does not tell the two apart."
 
 
 def table(report: Report) -> str:

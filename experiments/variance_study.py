@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from experiments import build, cli, runs, study_report, table_columns
+from experiments import build, cli, law_names, runs, study_report, table_columns
 from experiments.configs.base import study
 from experiments.study_arms import Arm
 from experiments.study_tasks import TASKS, Task
@@ -50,7 +50,8 @@ def main(config, workdir):
 def checked(config) -> list[Arm]:
     """The arms of a config. ValueError that names the field where it will not do."""
     least_of = (
-        ("seeds", 3), ("train.steps", 3), ("train.evaluate_every", 1), ("law.refit_every", 1), ("evaluate.batch", 1),
+        ("seeds", 3), ("train.steps", 3), ("train.evaluate_every", 1), ("law.refit_every", 1), ("train.batch", 1),
+        ("evaluate.batch", 1),
     )  # fmt: skip
     for name, least in least_of:
         group, _, field = name.rpartition(".")
@@ -59,8 +60,10 @@ def checked(config) -> list[Arm]:
             raise ValueError(f"{name}={value}: must be at least {least}")
     if config.evaluate.rows < 0 or config.evaluate.rows == 1:
         raise ValueError(f"evaluate.rows={config.evaluate.rows}: must be 0, for all, or at least 2")
+    if not 0 < config.law.eps < 1:
+        raise ValueError(f"law.eps={config.law.eps}: must be in (0, 1)")
     names = list(config.arms)
-    if names[:1] != ["base"] or len(set(names)) != len(names):
+    if names[:1] != ["base"] or len(set(map(law_names.parsed, names))) != len(names):
         raise ValueError(f"arms={tuple(names)}: must begin with base, with which all are compared, each named once")
     task: Task = build.choose(config.task, "task", TASKS)(config.data, config.evaluate.rows)
     return [Arm(config, task, name) for name in names]
@@ -85,4 +88,4 @@ def run(arm: Arm, folder: Path, bar, before: int) -> dict | None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, study)

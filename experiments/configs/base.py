@@ -41,7 +41,7 @@ def base() -> ConfigDict:
             ),
             law=dict(
                 name="exact_count",  # exact_count | continuous | discrete | importance | clipped | complementary
-                # | delimiters
+                # | union | delimiters
                 spread="systematic",  # over the batch: iid | stratified | systematic | strata
                 strata=0,  # how many, of strata; 0: the square root of the batch
                 ways="single",  # a row is hidden in one way | mirror: in two opposite | copies: in independent ones
@@ -53,7 +53,7 @@ def base() -> ConfigDict:
                 # at each step, such as (1, 3, 4); empty: the defaults
                 steps=1000,  # T, of discrete
                 t_min=0.0,  # the smallest t, of continuous
-                eps=1e-3,  # the smallest mask rate, of importance, complementary and delimiters
+                eps=1e-3,  # the smallest mask rate, of importance, complementary, union and delimiters
                 low=0.3,  # mask rates of clipped, which is biased
                 high=0.8,
                 bins=12,  # of importance: of its density, equal in log r

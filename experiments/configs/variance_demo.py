@@ -21,5 +21,5 @@ def get_config(name: str = ""):
     quick = {f"model__{field}": value for field, value in QUICK.items()}
     return variant(
         config, name, **quick, laws=("base", "p_pots", "exact_count"), spreads=(),
-        examples=6, rates=2, masks=2, probe_rows=4, probe_masks=2, batch=8, replicates=6,
+        examples=6, rates=2, masks=2, probe_rows=4, probe_masks=2, batch=6, replicates=6,
     )  # fmt: skip

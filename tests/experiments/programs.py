@@ -54,8 +54,8 @@ def train_flags(text: Path, workdir: Path, cache: Path, **changes) -> list[str]:
     ]
 
 
-def run_here(main, arguments: list[str], monkeypatch) -> int:
-    """The exit code of `cli.run(main)` in this process."""
+def run_here(main, arguments: list[str], monkeypatch, fields=None) -> int:
+    """The exit code of `cli.run(main, fields)` in this process."""
     parse = cli.parse
     monkeypatch.setattr(cli, "parse", lambda argv, values=None: parse(argv, values or flags.FlagValues()))
     monkeypatch.setattr(cli, "_running", False)
@@ -63,7 +63,7 @@ def run_here(main, arguments: list[str], monkeypatch) -> int:
     try:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["program", *arguments])
-            cli.run(main)
+            cli.run(main, fields)
         return 0
     except SystemExit as exit:
         return exit.code

@@ -54,6 +54,7 @@ def test_laws_of_importance_are_held_by_the_state():
     strata = experiment(law__name="clipped", law__spread="strata", law__low=0.2, law__high=0.9).law
     assert strata == process.Clipped(0.2, 0.9, process.Strata(math.isqrt(strata_batch())))
     assert experiment(law__name="complementary", law__eps=0.01).law == process.Complementary(0.01)
+    assert experiment(law__name="union", law__eps=0.01).law == process.Union(0.01)
     assert experiment(law__ways="copies", law__copies=3).law.ways == process.Copies(3)
     assert experiment().refit is None and experiment().make_state
     capped = experiment(law__name="importance", law__max_weight=1e6)
@@ -76,6 +77,7 @@ def test_laws_of_importance_are_held_by_the_state():
         (dict(law__name="importance", law__share=0.0), "law.share=0.0"),
         (dict(law__name="importance", law__bins=0), "law.name='importance'.*bins=0"),
         (dict(law__name="clipped", law__low=0.9), "law.name='clipped'.*low=0.9"),
+        (dict(law__name="union", law__ways="mirror"), "law.ways='mirror'.*two ways of its own; leave it single"),
         (dict(law__name="complementary", law__eps=0.6), "law.name='complementary'.*eps=0.6"),
         (dict(law__name="continuous", law__t_min=1.0), "law.name='continuous'.*t_min=1.0"),
         (dict(law__name="discrete", law__steps=0), "law.name='discrete'.*steps=0"),

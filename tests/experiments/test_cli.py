@@ -12,6 +12,7 @@ import programs
 import pytest
 
 from experiments import cli
+from experiments.configs import base
 from mdmjax.base import Estimate
 from mdmjax.reports import Report
 
@@ -33,10 +34,10 @@ def call(tmp_path, monkeypatch, capfd):
     """`call(main, *flags) -> (exit code, standard output, lines of standard error)`; `{}` in a flag is the folder."""
     (tmp_path / "conf.py").write_text(CONFIG)
 
-    def call(main, *arguments):
+    def call(main, *arguments, fields=None):
         flags = [argument.replace("{}", str(tmp_path)) for argument in arguments]
         capfd.readouterr()
-        code = programs.run_here(main, flags, monkeypatch)
+        code = programs.run_here(main, flags, monkeypatch, fields)
         out, err = capfd.readouterr()
         return code, out, err.splitlines()
 
@@ -186,6 +187,17 @@ def test_help_lists_configs_and_fields(call):
     assert code == 0 and "--config.model.width=8" in out and "--config.steps=10" in out
     code, _, errors = call(lambda *_: None, "--config={}/cnf.py", "--help")
     assert code == 2 and len(errors) == 1
+
+
+def test_a_config_of_another_program_is_refused(call):
+    """With those that would do, which are also what `--help` lists; and a seed below 0, which no generator takes."""
+    code, _, errors = call(lambda *_: pytest.fail("the program ran"), *GOOD, fields=base.study)
+    assert code == 2 and len(errors) == 1 and "conf.py is no config of this program, for it has no arms, data" in errors[0]
+    assert "variance_sums.py" in errors[0] and "variance_demo.py" not in errors[0]
+    _, out, _ = call(lambda *_: None, "--help", fields=base.variance)
+    assert "variance_demo.py  " in out and "variance_sums.py" not in out and "demo_python_docs.py" not in out
+    code, _, errors = call(lambda *_: pytest.fail("the program ran"), *GOOD, "--config.seed=-1")
+    assert code == 2 and errors == ["error: seed=-1: must be at least 0"]
 
 
 def test_a_user_sees_the_same_in_a_process_of_its_own(tmp_path):

@@ -6,7 +6,7 @@ import shutil
 import programs
 import pytest
 
-from experiments import runs, variance
+from experiments import cli, runs, variance
 from mdmjax import process
 
 SMALL = dict(
@@ -155,7 +155,12 @@ def test_a_run_of_before_some_fields_is_read(place, reported):
         (dict(examples=2), ["examples=2", "at least 3"]),
         (dict(eps=0.0), ["eps=0.0", "(0, 1)"]),
         (dict(eps=1.0), ["eps=1.0", "(0, 1)"]),
-        (dict(laws="('base','magic')"), ["the law 'magic'", "p_pots"]),
+        (dict(laws="('base','magic')"), ["laws: the law 'magic'", "p_pots"]),
+        (dict(laws="('base','p_pots+')"), ["laws: the law 'p_pots+': there is nothing after the +"]),
+        (dict(laws="('base','isad')"), ["laws: the law 'isad': no token is named"]),
+        (dict(groups="(('a','('),)"), ["groups=", "no pair of a name and a regular expression"]),
+        (dict(groups="('a','.')"), ["groups=", "no pair of a name and a regular expression"]),
+        (dict(bins=0), ["bins=0: must be at least 1"]),
         (dict(laws="('base','base+magic')"), ["'base+magic'", "mirror"]),
         (dict(laws="('exact_count',)"), ["must hold base"]),
         (dict(laws="('base','complementary+mirror')"), ["two ways of its own"]),
@@ -167,6 +172,12 @@ def test_a_run_of_before_some_fields_is_read(place, reported):
 def test_mistakes_are_one_line(run, tmp_path, changes, words):
     refused(run(tmp_path / "new", **changes), *words)
     assert not (tmp_path / "new" / "masked_diffusion").exists()
+
+
+@pytest.mark.parametrize("variant", ["", ":quick"])
+def test_the_config_is_accepted(variant):
+    """As it is: the tests above change much of it."""
+    variance.check(cli.load_config(f"{programs.ROOT}/experiments/configs/variance_demo.py{variant}"))
 
 
 def refused(outcome, *words):

@@ -95,6 +95,14 @@ def test_the_calls_of_fitting_are_counted():
     assert gradient.probe_calls == pytest.approx(2 * 12 / 16)
 
 
+@pytest.mark.parametrize("task", ["sums", "markov"])
+def test_the_configs_are_accepted(task):
+    """As they are: the other tests change much of them."""
+    for variant in ("", ":quick"):
+        made = cli.load_config(f"{programs.ROOT}/experiments/configs/variance_{task}.py{variant}")
+        assert [arm.name for arm in variance_study.checked(made)] == list(made.arms)
+
+
 def test_arms_have_the_same_calls_and_rows():
     """Two masks of a row: half as many rows, the first of the same batch; draws of a batch known from its number."""
     made = config(arms=("base", "exact_count+mirror", "complementary"))
@@ -190,7 +198,14 @@ def test_numbers_over_seeds():
     [
         (dict(seeds=2), "seeds=2: must be at least 3"),
         (dict(arms="('exact_count',)"), "must begin with base"),
-        (dict(arms="('base','exat')"), "the law 'exat': its kind='exat': choose one of base"),
+        (dict(arms="('base','exat')"), "arms: the law 'exat': its kind='exat': choose one of base"),
+        (dict(arms="('base','autoregresive')"), "isad, p_pots, p_pots_gradient, syrm, autoregressive"),
+        (dict(arms="('base','autoregressive+mirror')"), "autoregressive has no draws"),
+        (dict(arms="('base','base@iid')"), "each named once"),
+        (dict(arms="('base','p_pots+@strata')"), "there is nothing after the + or the @"),
+        (dict(train__learning_rate=-1.0), "train.learning_rate=-1.0: must be > 0"),
+        (dict(train__average=2.0), "train.average=2.0: must be in [0, 1)"),
+        (dict(train__batch=0), "train.batch=0: must be at least 1"),
         (dict(arms="('base','base@even')"), "its spread, after the @='even': choose one of iid"),
         (dict(arms="('base','complementary+mirror')"), "complementary has two ways of its own"),
         (dict(arms="('base','base+mirror')", train__batch=7), "train.batch=7: must be even"),
@@ -198,7 +213,7 @@ def test_numbers_over_seeds():
         (dict(data__rows=10_000), "data.rows=10000: must be in 1..9992"),
         (dict(train__warmup=9), "warmup=9: must be at least 0 and less than steps=4"),
         (dict(arms="('base','p_pots')", law__probe_rows=0), "law.probe_rows=0: must be at least 1"),
-        (dict(law__eps=1.0), "eps=1.0"),
+        (dict(law__eps=1.0), "law.eps=1.0: must be in (0, 1)"),
         (dict(arms="('base','isad')"), "the law 'isad': no token is named that it would hide more often"),
         (dict(of="text", evaluate__draws=0), "evaluate.draws=0: all masks are for rows of at most 10 tokens"),
         (dict(of="markov", arms="('base','autoregressive')"), "network.name='linear': it sees all that is visible"),
