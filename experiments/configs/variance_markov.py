@@ -4,8 +4,9 @@ python -m experiments.variance_study --config=experiments/configs/variance_marko
 
 The training toy of "Bringing Stability to Diffusion" (arXiv 2511.18159) as this library has it: 256 rows of a Markov
 chain, plain gradient descent, every bound over all 256 masks of a row. A law is fitted to the rows of the batch that is
-trained on next, 8 or 4, and the first parameters are small random numbers. `:quick` takes seconds and has learned
-little.
+trained on next, 8 or 4, and the first parameters are small random numbers. `:quick` takes half a minute and has learned
+little. 6 minutes on 2 CPU cores with other work beside it: against uniform rates the noise of the gradient's norm is 28
+times lower with exact counts and 3.5 times with p_pots, and pairs of masks change nothing.
 """
 
 from experiments.configs.base import study, variant

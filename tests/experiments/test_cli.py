@@ -190,9 +190,10 @@ def test_help_lists_configs_and_fields(call):
 
 
 def test_a_config_of_another_program_is_refused(call):
-    """With those that would do, which are also what `--help` lists; and a seed below 0, which no generator takes."""
+    """With those that would do, which are what `--help` lists too; and a seed below 0, which no generator takes."""
     code, _, errors = call(lambda *_: pytest.fail("the program ran"), *GOOD, fields=base.study)
-    assert code == 2 and len(errors) == 1 and "conf.py is no config of this program, for it has no arms, data" in errors[0]
+    assert code == 2 and len(errors) == 1
+    assert "conf.py is no config of this program, for it has no arms, data" in errors[0]
     assert "variance_sums.py" in errors[0] and "variance_demo.py" not in errors[0]
     _, out, _ = call(lambda *_: None, "--help", fields=base.variance)
     assert "variance_demo.py  " in out and "variance_sums.py" not in out and "demo_python_docs.py" not in out

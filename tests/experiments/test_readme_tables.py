@@ -3,9 +3,10 @@
 import json
 import subprocess
 
+import numpy as np
 import pytest
 
-from experiments import cli, tables
+from experiments import cli, results, tables
 from mdmjax import variance
 
 
@@ -20,7 +21,8 @@ KEPT = {
     "training/demo": "demo_python_docs",
     **{f"orders/{name}": f"orders_{name}" for name in ("bayes", "adult", "magic", "text")},
     **{"schedules/toy": "schedules_toy", "schedules/search-chain": "schedules_chain"},
-    **{"variance/demo": "variance_demo", "studies/sums": "variance_sums"},
+    **{"variance/demo": "variance_demo", "studies/sums": "variance_sums", "studies/text": "variance_text"},
+    "studies/markov": "variance_markov",
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
 }
 
@@ -60,7 +62,20 @@ def test_kept_results_are_what_the_readme_says_of_them():
     gain = lambda arm: (sums[f"{arm} - base: right answers"][n] for n in ("mean", "standard_error"))
     told = lambda arm: "{:.0f} ± {:.0f}".format(*gain(arm))
     assert [told(f"exact_count{how}") for how in ("@systematic", "")] == ["31 ± 9", "16 ± 9"]
-    assert told("p_pots+mirror") == "-25 ± 11"
+    assert [told(arm) for arm in ("p_pots+mirror", "base@systematic")] == ["-25 ± 11", "-24 ± 9"]
+    right = kept("studies/sums")["facts"]["right answers by seed, %"]
+    of_spread = results.over_seeds(np.subtract(right["exact_count@systematic"], right["exact_count"]))
+    assert (round(of_spread.mean), round(of_spread.standard_error)) == (15, 7)
+    cell = lambda study, arm, column: next(
+        row[column] for row in kept(f"studies/{study}")["facts"]["arms"] if row["arm"] == arm
+    )
+    share = cell("text", "exact_count@systematic", "share of base's calls to its last bound")
+    noise = [
+        cell("markov", arm, "noise of the gradient norm, base / this")
+        for arm in ("base+mirror", "p_pots", "exact_count")
+    ]
+    assert share.startswith("0.88") and noise[1].startswith("3.5") and noise[2].startswith("28")
+    assert float(noise[0].split()[0]) < 3.5
     arms = {row["arm"]: row for row in kept("studies/sums")["facts"]["arms"]}
     assert arms["exact_count@systematic"]["share of base's calls to its last bound"].startswith("0.609 ± 0.05")
     assert arms["exact_count@systematic"]["right answers, %"].startswith("86.5 ± 4.9")
