@@ -140,13 +140,13 @@ def test_a_table_with_starts_and_tied_weights(run, tmp_path):
 
 def test_samples_of_a_text_are_judged_by_an_ngram(run, tmp_path):
     """In the learned order and in random ones; after six steps they are noise, which it finds unlikely."""
-    changes = TABLE | dict(seeds=2, sample__rows=40, data__length=4)
+    changes = TABLE | dict(seeds=1, sample__rows=40, data__length=4)
     code, _, errors = run("text", tmp_path, **changes)
     assert code == 0, errors
     metrics, name = read(tmp_path)["metrics"], "n-gram bits"
     assert metrics[f"{name}, learned"]["unit"] == "bits/token" and 2 < metrics[f"{name}, learned"]["mean"] < 20
-    both = [read(tmp_path / "runs" / f"learned-{seed}", "result") for seed in (0, 1)]
-    difference = sum(r[f"{name}, own"] - r[f"{name}, random"] for r in both) / 2
+    learned = read(tmp_path / "runs" / "learned-0", "result")
+    difference = learned[f"{name}, own"] - learned[f"{name}, random"]
     found = metrics[f"{name}, learned: own order - random order"]
     assert found["mean"] == pytest.approx(difference) and difference != 0
     plain = read(tmp_path / "runs" / "plain-0", "result")

@@ -19,7 +19,7 @@ SMALL = dict(
 
 
 TEXT = "the cat sat on the mat; the dog sat on the log.\n" * 60
-LAWS = dict(laws="('base','base+mirror','clipped')", spreads="()")
+LAWS = dict(laws="('base','complementary','clipped')", spreads="()", groups="(('all','.'),)")
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +67,15 @@ def test_a_model_is_trained_and_its_variance_split(reported):
     """All laws by name; the twin that draws nothing has no noise of masks."""
     report = read(reported)
     rows = {(row["law"], row["of"]): row for row in report["facts"]["laws"]}
-    assert {law for law, _ in rows} == {"base", "base+mirror", "clipped (biased)", "autoregressive"}
-    assert rows["base+mirror", "gradient"]["calls"] == 2 and rows["base", "loss"]["base / this"] == "1.00"
+    assert {law for law, _ in rows} == {"base", "complementary", "clipped (biased)", "autoregressive"}
+    assert rows["complementary", "gradient"]["calls"] == 2 and rows["base", "loss"]["base / this"] == "1.00"
     assert rows["autoregressive", "loss"]["A"] == rows["autoregressive", "loss"]["B"] == "0"
     advice = report["facts"]["recommendation"]
     assert "clipped" not in advice and "equal denoiser calls" in advice and "max_weight" not in advice
     weights = {row["law"]: row for row in report["facts"]["weights"]}
     assert weights["base"]["effective share of weight x rate"] == "1.000"
     assert {row["share clamped"] for row in weights.values()} == {"0.0000"}
-    assert {"loss, base", "gradient, base", "base+mirror"} <= set(report["curves"])
+    assert {"loss, base", "gradient, base", "complementary"} <= set(report["curves"])
 
 
 def test_the_same_command_trains_nothing_again(run, reported):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import toys
 
+from mdmjax.networks import LinearConfig, linear
 from mdmjax.objectives import MaskedDiffusion
 from mdmjax.training import MeshLayout, Seeds, init_state, make_mesh
 from mdmjax.variance import Refit, starting_law
@@ -17,15 +18,19 @@ REFIT = Refit(toys.VOCAB, rows=2, masks=1)
 LAW = starting_law(1e-2, bins=3)
 
 
+MODEL = linear(LinearConfig(toys.VOCAB, toys.LENGTH))  # quick to compile
+
+
 def first(key):
-    return init_state(toys.MODEL.init, toys.OPTIMIZER, key, LAW)
+    return init_state(MODEL.init, toys.OPTIMIZER, key, LAW)
 
 
 @pytest.fixture(scope="module")
 def step():
     """One whose law is fitted at steps 0 and 2."""
     one = toys.make_step(MeshLayout(make_mesh(devices=jax.devices()[:1])))
-    return dataclasses.replace(one, objective=MaskedDiffusion(toys.VOCAB), refit=REFIT, refit_every=2)
+    objective = MaskedDiffusion(toys.VOCAB)
+    return dataclasses.replace(one, bind=MODEL.bind, objective=objective, refit=REFIT, refit_every=2)
 
 
 @pytest.fixture(scope="module")
