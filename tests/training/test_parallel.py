@@ -157,6 +157,7 @@ def test_two_processes_of_two_devices_change_nothing(one_device, tmp_path):
     first, last = (
         toys.numbers(toys.bound(one, state.average, 32)) for state in (one.init(toys.make_state), one_device[3])
     )
+    variance = toys.monitored(one, one_device[3])
     for rank in range(2):
         found = json.loads((tmp_path / f"results{rank}.json").read_text())
         shares = dict(mesh=[1 - rank, 2], pmap=[rank, 2], tensor=[0, 1])
@@ -167,6 +168,7 @@ def test_two_processes_of_two_devices_change_nothing(one_device, tmp_path):
             np.testing.assert_allclose(result["losses"], one_device[0], rtol=3e-6)
             assert result["scored"] == one_device[1].tolist()
             np.testing.assert_allclose(result["bound"], last, rtol=3e-5)
+            assert result["variance"] == pytest.approx(variance, rel=1e-3, abs=1e-5)
             assert (result["restored"], result["same"], result["left"], len(result["said"])) == (4, True, [4], 1)
         reason = ["another process cannot read it", "the disk is away"][rank]
         assert reason in found["pmap"]["said"][0]

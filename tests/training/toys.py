@@ -10,7 +10,9 @@ from mdmjax.data import RowSource, batches, evaluation_windows
 from mdmjax.evaluation import Scorer, evaluate
 from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.objectives import MaskedDiffusion, dense
-from mdmjax.training import MeshLayout, Step, adamw, init_state
+from mdmjax.process import ExactCount
+from mdmjax.training import MeshLayout, Monitor, Step, adamw, init_state
+from mdmjax.variance import DrawStatistic
 
 VOCAB, LENGTH, BATCH, STEPS = 11, 15, 32, 4
 CONFIG = TransformerConfig(vocab=VOCAB, length=LENGTH, width=32, depth=1, heads=2)
@@ -52,6 +54,13 @@ def run(layout, micro: int = 1, nll=dense, rank: int = 0, ranks: int = 1):
         metrics.append({name: np.asarray(value) for name, value in numbers.items()})
     rows.close()
     return *(np.array([m[name] for m in metrics]) for name in ("loss", "scored", "grad_norm")), state
+
+
+def monitored(layout, state):
+    """The parts of the variance of the loss on eight rows, and their errors."""
+    rows = np.random.default_rng(2).integers(0, VOCAB, (8, LENGTH)).astype(np.int32)
+    statistic = DrawStatistic(model_of(layout).bind, ExactCount(), VOCAB)
+    return Monitor(statistic, layout, {"tokens": rows}, every=1, rates=2, masks=2)(0, state)()
 
 
 def bound(layout, params, batch: int, rank: int = 0, ranks: int = 1):

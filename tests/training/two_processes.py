@@ -100,6 +100,7 @@ for name, layout, damage in (("mesh", turned, cut_its_files), ("pmap", PmapLayou
         share=layout.share,
         losses=losses.tolist(),
         scored=scored.tolist(),
+        variance=toys.monitored(layout, state),
         bound=toys.numbers(toys.bound(layout, state.average, 8, *layout.share)),
         **saved_and_restored(layout, state, folder / name, damage),
     )
