@@ -90,5 +90,8 @@ def test_one_gap_at_a_time_without_counts():
 
 
 def test_names():
+    """A capital is the inverse of its letter, and a letter is not its own."""
+    names, pairs = Dyck(3).names, itertools.product(range(1, 7), repeat=2)
+    assert {names[a] + names[b] for a, b in pairs if reduces((a, b))} == {"aA", "Aa", "bB", "Bb", "cC", "Cc"}
     assert Dyck(2).names == ("BOS", "a", "A", "b", "B") and Dyck(2).mask == 5
     assert len(set(Dyck(30).names)) == Dyck(30).mask == 61

@@ -197,6 +197,20 @@ def test_effects_say_what_the_transition_does(variant):
     assert (operations[padding] == KEEP).all() and (inserted[padding] == 0).all()
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_nothing_is_read_beyond_a_row(variant):
+    """Whatever stands there instead of padding, masks too."""
+    canvas, controls, _, _ = random_cases()
+    beyond = jnp.arange(12)[None] >= canvas.lengths[:, None]
+    other = Canvas(jnp.where(beyond, MASK, canvas.tokens), canvas.lengths, canvas.overflow)
+    jax.tree.map(
+        np.testing.assert_array_equal, run(other, controls, variant=variant), run(canvas, controls, variant=variant)
+    )
+    done = jax.jit(lambda *a: effects(*a, vocab=V, variant=variant))(other, controls)
+    assert (jnp.where(beyond, done.operations, KEEP) == KEEP).all()
+    assert (jnp.where(beyond, done.inserted, 0) == 0).all()
+
+
 def test_a_protected_prefix_stays():
     """Whatever the controls say, its tokens come first in the next row; insertion goes on behind its last."""
     canvas, controls, _, _ = random_cases()
