@@ -4,6 +4,7 @@ from mdmjax.anyprocess.buffers import TwoBuffers
 from mdmjax.anyprocess.counter import Counter
 from mdmjax.anyprocess.dyck import Dyck
 from mdmjax.anyprocess.edits import Delete, Insert, Substitute, compile_edits
+from mdmjax.anyprocess.generation import REASONS, Decoding, Generated, Halting, canvas_of, check_overflow, generate
 from mdmjax.anyprocess.list_ranking import list_memory, list_ranking
 from mdmjax.anyprocess.lookup import PairLog
 from mdmjax.anyprocess.mincut import Graph, MinCut, graph_state, random_graph
@@ -25,25 +26,32 @@ from mdmjax.anyprocess.transition import Controls, Effects, effects, protect, tr
 __all__ = [
     "Controls",
     "Counter",
+    "Decoding",
     "Delete",
     "Dyck",
     "Effects",
+    "Generated",
     "Graph",
+    "Halting",
     "IGNORE",
     "Insert",
     "MinCut",
     "Move",
     "PairLog",
     "PairParity",
+    "REASONS",
     "Substitute",
     "Teacher",
     "TwoBuffers",
     "WindowParity",
     "apply",
+    "canvas_of",
     "check_move",
+    "check_overflow",
     "compile_edits",
     "consistent",
     "effects",
+    "generate",
     "graph_state",
     "list_memory",
     "list_ranking",

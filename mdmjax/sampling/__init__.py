@@ -1,6 +1,7 @@
 """Sampling: one engine, planners that say which positions change, and the draw of token values."""
 
 from mdmjax.sampling.blocks import Blocks
+from mdmjax.sampling.driver import drive
 from mdmjax.sampling.engine import Samples, jit_sampler, sample
 from mdmjax.sampling.planners import (
     Ancestral,
@@ -23,6 +24,7 @@ __all__ = [
     "RandomCount",
     "Samples",
     "TokenDraw",
+    "drive",
     "jit_sampler",
     "sample",
     "visible_counts",

@@ -22,6 +22,7 @@ from jaxtyping import Array, Int, Key
 
 from mdmjax.base import KEEP, REMASK, UNMASK, Denoiser, Planner, Trace, Turn
 from mdmjax.process.spreads import example_keys
+from mdmjax.sampling.driver import drive
 from mdmjax.sampling.tokens import TokenDraw
 
 
@@ -90,23 +91,18 @@ def sample(
 
     state = jax.vmap(planner.init)(plan_keys, ~given)
     run = _Run(tokens, state, jax.vmap(planner.turn)(state, ~given), jnp.zeros_like(ids, jnp.int32))
-    limit = planner.calls(length)
-    if not trace:
-        run = jax.lax.while_loop(
-            lambda run: run.turn.candidates.any() & (run.calls.max(initial=0) < limit), lambda run: advance(run)[0], run
-        )
-        return Samples(run.tokens, run.calls.max(initial=0), run.calls, None)
 
     def idle(run: _Run):
         nothing = jnp.zeros_like(run.tokens, jnp.result_type(float))
-        return run, (run.tokens, nothing, jnp.full_like(run.tokens, KEEP), jnp.full_like(run.turn.step, -1), run.turn.t)
+        return run.tokens, nothing, jnp.full_like(run.tokens, KEEP), jnp.full_like(run.turn.step, -1), run.turn.t
 
-    run, (states, confidence, operations, steps, times) = jax.lax.scan(
-        lambda run, _: jax.lax.cond(run.turn.candidates.any(), advance, idle, run), run, None, length=limit
-    )
-    states = jnp.concatenate([tokens[None], states])
-    record = Trace(states, confidence, operations, steps, times)
-    return Samples(run.tokens, run.calls.max(initial=0), run.calls, record)
+    live = lambda run: run.turn.candidates.any()
+    run, seen = drive(advance, run, live, planner.calls(length), idle if trace else None)
+    calls = run.calls.max(initial=0)
+    if seen is None:
+        return Samples(run.tokens, calls, run.calls, None)
+    states, *others = seen
+    return Samples(run.tokens, calls, run.calls, Trace(jnp.concatenate([tokens[None], states]), *others))
 
 
 def jit_sampler(bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int, **choices) -> Callable[..., Samples]:
