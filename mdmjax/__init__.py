@@ -18,6 +18,7 @@ _ROOMS = {
     "analysis": (),
     "variance": (),
     "sampling": ("Ancestral", "Confidence", "FirstHitting", "LeftToRight", "TokenDraw", "sample"),
+    "anyprocess": (),
     "training": ("MeshLayout", "PmapLayout", "Step", "adamw", "init_state", "make_mesh", "train"),
     "evaluation": ("Scorer", "evaluate"),
     "interop": (),
