@@ -1,0 +1,198 @@
+"""Minimum s-t cut by editing the text of a graph: shortest augmenting paths, all of it in tokens.
+
+The text is `PROMPT SRC s TGT t GRAPH ( u v ) ... NODES ( v ) ...`, directed edges of unit capacity among at most ten
+nodes. The teacher gives an edge two slots and a node a level and a parent, `( u v s1 s2 )` and `( v level parent )`,
+searches breadth first from s, turns the path it finds around, and so on until t is out of reach. Then it deletes the
+edges that leave the reached nodes, which are a minimum cut, and ends with EOA EOS. An edge's FB stands in s1 where flow
+can go from u to v, in s2 where it can go back. After arXiv 2510.06190, whose outline is completed here.
+"""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from mdmjax.anyprocess.teachers import Move, State, make_move
+
+MAX_NODES = 10
+NAMES = (
+    *map(str, range(MAX_NODES)),
+    *("PROMPT", "SRC", "TGT", "GRAPH", "NODES", "(", ")", "FB", "NULL"),
+    *(f"LVL{i}" for i in range(MAX_NODES)),
+    *("INF", "NIL", "EOA", "EOS"),
+)
+MASK = len(NAMES)
+_ID = {name: i for i, name in enumerate(NAMES)}
+FB, NULL, LVL0, INF, NIL, EOA, EOS = (_ID[name] for name in ("FB", "NULL", "LVL0", "INF", "NIL", "EOA", "EOS"))
+_OPEN, _CLOSE = _ID["("], _ID[")"]
+
+Edge = tuple[int, int]
+
+
+class Graph(NamedTuple):
+    """Directed edges between nodes 0..nodes-1; both ways, and more than once, if they are."""
+
+    source: int
+    target: int
+    nodes: int
+    edges: tuple[Edge, ...]
+
+
+def random_graph(rng: np.random.Generator, nodes: int, density: float = 0.4) -> Graph:
+    """Each of the n (n - 1) arcs with probability `density`, in a random order, between random s != t."""
+    arcs = [(u, v) for u in range(nodes) for v in range(nodes) if u != v and rng.random() < density]
+    source, target = rng.choice(nodes, 2, replace=False).tolist()
+    return Graph(source, target, nodes, tuple(arcs[i] for i in rng.permutation(len(arcs))))
+
+
+def graph_state(graph: Graph) -> State:
+    """The text of a graph, of 7 + 4 E + 3 N tokens; after its start the teacher needs 7 + 6 E + 5 N, and 2 at the end.
+
+    ValueError for more than ten nodes, for nodes that are not there, and for s = t.
+    """
+    source, target, nodes, edges = graph
+    ends = {source, target}.union(*edges)
+    if nodes > MAX_NODES or source == target or not ends <= set(range(nodes)):
+        raise ValueError(f"{graph}: must have at most {MAX_NODES} nodes, all ends among them, and source != target")
+    text = ["PROMPT", "SRC", source, "TGT", target, "GRAPH"]
+    for u, v in edges:
+        text += ["(", u, v, ")"]
+    text += ["NODES"]
+    for v in range(nodes):
+        text += ["(", v, ")"]
+    return tuple(_ID[str(word)] for word in text)
+
+
+class _Text(NamedTuple):
+    """A state, read. Tuples of edges and nodes have the length `width` + 1 and `width`."""
+
+    source: int
+    target: int
+    edges: list[int]  # where each edge's u stands
+    nodes: list[int]  # where each node's v stands
+    width: int
+
+
+def _read(state: State) -> _Text:
+    middle = state.index(_ID["NODES"])
+    width = state.index(_CLOSE, middle) - middle
+    edges = list(range(7, middle, width + 1))
+    nodes = list(range(middle + 2, len(state), width))
+    return _Text(state[2], state[4], edges, [i for i in nodes if state[i - 1] == _OPEN], width)
+
+
+@dataclasses.dataclass(frozen=True)
+class MinCut:
+    """The teacher. Ties are broken by the order of edges in the text, and of parents by their number.
+
+    The slot of an edge without FB holds NULL. With `waiting`, it is a mask that waits, and an edge is turned around in
+    two steps instead of three; then the final text has masks.
+    """
+
+    waiting: bool = False
+    names: ClassVar[tuple[str, ...]] = NAMES
+
+    def __call__(self, state: State) -> Move | None:
+        """The next move, known from what is masked."""
+        text, last = _read(state), len(state) - 1
+        if state[last] == EOS:
+            return None
+        if state[last] == MASK:
+            return make_move(state, MASK, values={last: EOS if state[last - 1] == EOA else EOA})
+        if text.width < 5 or state[text.nodes[0] + 1] != MASK == state[text.nodes[0] + 2]:
+            return self._initialise(state, text)
+        if state[last] == EOA:
+            return _cut(state, text)
+        nodes_masked = [i for i in text.nodes if state[i + 1] == MASK]
+        slots = [] if self.waiting else [i for edge in text.edges for i in (edge + 2, edge + 3) if state[i] == MASK]
+        if len(nodes_masked) == len(text.nodes):
+            return make_move(state, MASK, values=_first_levels(state, text) | dict.fromkeys(slots, NULL))
+        if slots:
+            return make_move(state, MASK, **_flip(state, text, slots))
+        if nodes_masked:
+            return _label(state, text, nodes_masked)
+        return self._search(state, text)
+
+    def answer(self, state: State) -> tuple[Edge, ...]:
+        """The edges that are left, in their order."""
+        return tuple(state[i : i + 2] for i in _read(state).edges)
+
+    def _initialise(self, state: State, text: _Text) -> Move:
+        """Two places for each edge and node: ( u v M ) ( v M ), ( u v FB M ) ( v level M ), then NULL and NIL."""
+        if text.width == 3:
+            behind = [i + 1 for i in text.edges] + text.nodes
+            return make_move(state, MASK, insert=dict.fromkeys(behind, 1))
+        if text.width == 4:
+            values = {i + 2: FB for i in text.edges}
+            values |= {i + 1: LVL0 if state[i] == text.source else INF for i in text.nodes}
+            return make_move(state, MASK, values=values, insert=dict.fromkeys(values, 1))
+        slots = {} if self.waiting else {i + 3: NULL for i in text.edges}
+        return make_move(state, MASK, values=slots | {i + 2: NIL for i in text.nodes})
+
+    def _search(self, state: State, text: _Text) -> Move:
+        """No mask is in hand: one layer of the search, or the path to t, or the end."""
+        level = {state[i]: state[i + 1] for i in text.nodes}
+        if level[text.target] != INF:
+            return self._augment(state, text)
+        arcs = _arcs(state, text)
+        frontier = _frontier(level)
+        new = [i for i in text.nodes if level[state[i]] == INF and any((u, state[i]) in arcs for u in frontier)]
+        if new:
+            return make_move(state, MASK, remask=[i + k for i in new for k in (1, 2)])
+        return make_move(state, MASK, insert={len(state) - 1: 1})
+
+    def _augment(self, state: State, text: _Text) -> Move:
+        """Marks the empty slot of each edge on the path from s to t; a mask that waits is written at once."""
+        parent = {state[i]: state[i + 2] for i in text.nodes}
+        arcs, node, slots = _arcs(state, text), text.target, []
+        while node != text.source:
+            slots.append(arcs[parent[node], node])
+            node = parent[node]
+        return make_move(state, MASK, **_flip(state, text, slots) if self.waiting else dict(remask=slots))
+
+
+def _arcs(state: State, text: _Text) -> dict[Edge, int]:
+    """(from, to) -> the empty slot of the first edge that carries the residual arc: where its FB will go."""
+    arcs = {}
+    for i in text.edges:
+        u, v, forward, _ = state[i : i + 4]
+        arcs.setdefault((u, v) if forward == FB else (v, u), i + 3 if forward == FB else i + 2)
+    return arcs
+
+
+def _frontier(level: dict[int, int]) -> list[int]:
+    """The nodes of the greatest level, by number."""
+    reached = {v: k for v, k in level.items() if LVL0 <= k < INF}
+    return sorted(v for v, k in reached.items() if k == max(reached.values()))
+
+
+def _label(state: State, text: _Text, new: list[int]) -> Move:
+    """Writes the next level, and as parent the first node of the frontier from which there is an arc."""
+    level = {state[i]: state[i + 1] for i in text.nodes}
+    arcs, frontier, values = _arcs(state, text), _frontier(level), {}
+    for i in new:
+        values[i + 1] = level[frontier[0]] + 1
+        values[i + 2] = min(u for u in frontier if (u, state[i]) in arcs)
+    return make_move(state, MASK, values=values)
+
+
+def _flip(state: State, text: _Text, slots: list[int]) -> dict:
+    """FB goes to the masked slots; the other slots of these edges, and all levels and parents, are remasked."""
+    other = [i - 1 if state[i - 1] == FB else i + 1 for i in slots]
+    return dict(values=dict.fromkeys(slots, FB), remask=other + [i + k for i in text.nodes for k in (1, 2)])
+
+
+def _first_levels(state: State, text: _Text) -> dict[int, int]:
+    levels = {i + 1: LVL0 if state[i] == text.source else INF for i in text.nodes}
+    return levels | {i + 2: NIL for i in text.nodes}
+
+
+def _cut(state: State, text: _Text) -> Move:
+    """Remasks the edges from reached to other nodes; then deletes them, and makes room for EOS."""
+    gone = [i for i in text.edges if state[i] == MASK]
+    reached = {state[i] for i in text.nodes if state[i + 1] != INF}
+    cut = [i for i in text.edges if state[i] in reached and state[i + 1] not in reached and state[i] != MASK]
+    whole = lambda edges: [i + k for i in edges for k in range(-1, 5)]
+    if cut:
+        return make_move(state, MASK, remask=whole(cut))
+    return make_move(state, MASK, delete=whole(gone), insert={len(state) - 1: 1})

@@ -1,0 +1,122 @@
+"""The minimum cut that is left of a text, against brute force."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from mdmjax.anyprocess import Graph, MinCut, graph_state, random_graph, trajectory
+from mdmjax.anyprocess.mincut import FB
+
+
+def smallest_cut(graph):
+    """The fewest edges that leave a set of nodes with s and without t, over all such sets."""
+    others = set(range(graph.nodes)) - {graph.source, graph.target}
+    sides = [{graph.source, *side} for k in range(len(others) + 1) for side in itertools.combinations(others, k)]
+    return min(sum(u in side and v not in side for u, v in graph.edges) for side in sides)
+
+
+def reached(graph, edges):
+    found = {graph.source}
+    while more := {v for u, v in edges if u in found} - found:
+        found |= more
+    return found
+
+
+def flow_went_back(states, graph):
+    """Whether an edge gets its FB back in the first slot."""
+    forward = np.array([[state[9 + 6 * i] == FB for i in range(len(graph.edges))] for state in states])
+    return (forward[1:] & ~forward[:-1]).any()
+
+
+RNG = np.random.default_rng(0)
+RANDOM = [
+    random_graph(RNG, nodes, density) for density in (0.15, 0.4, 0.7, 1.0) for nodes in (4, 5, 6) for _ in range(17)
+]
+SPECIAL = [
+    Graph(0, 1, 2, ()),  # nothing to cut
+    Graph(0, 1, 2, ((1, 0),)),  # the wrong way
+    Graph(1, 0, 3, ((1, 2), (2, 1), (2, 0), (0, 2))),  # both ways
+    Graph(0, 1, 2, ((0, 1), (0, 1), (1, 0))),  # an edge twice
+    Graph(0, 3, 4, ((0, 1), (1, 3), (1, 2), (0, 2), (2, 3))),
+    # the first shortest path must be taken back in part
+    Graph(0, 5, 6, ((0, 1), (0, 2), (1, 4), (2, 4), (1, 3), (4, 5), (3, 5))),
+    Graph(0, 7, 8, ((0, 1), (1, 2), (2, 7), (0, 3), (3, 4), (4, 2), (1, 5), (5, 6), (6, 7))),
+    Graph(9, 0, 10, tuple((i + 1, i) for i in range(9))),  # as long as levels go
+]
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_what_is_deleted_is_a_minimum_cut(waiting):
+    """204 random graphs of four to six nodes, and some that have something to them."""
+    teacher, backwards, empty = MinCut(waiting), 0, 0
+    for graph in RANDOM + SPECIAL:
+        start = graph_state(graph)
+        edges, nodes = len(graph.edges), graph.nodes
+        assert len(start) == 7 + 4 * edges + 3 * nodes
+        steps, final = trajectory(teacher, start, 2000)
+        assert len(steps[3][0]) == 7 + 6 * edges + 5 * nodes
+        left = teacher.answer(final)
+        deleted = Counter(graph.edges) - Counter(left)
+        assert Counter(left) <= Counter(graph.edges) and list(left) == [e for e in graph.edges if e in left]
+        assert graph.target not in reached(graph, left)
+        assert deleted.total() == smallest_cut(graph)
+        assert teacher.names[final[-2]] == "EOA" and teacher.names[final[-1]] == "EOS"
+        assert (len(teacher.names) in final) == (waiting and left != ())
+        empty += not deleted
+        backwards += flow_went_back([x for x, _ in steps[3:] if len(x) == len(steps[3][0])], graph)
+    print(f"waiting={waiting}: {empty} empty cuts, {backwards} graphs in which flow was taken back")
+    assert empty > 5 and backwards > 0
+
+
+def test_an_edge_is_turned_in_three_steps_or_two():
+    """One edge from s to t, step by step."""
+    names = MinCut.names
+
+    def states(waiting):
+        steps, final = trajectory(MinCut(waiting), graph_state(Graph(0, 1, 2, ((0, 1),))), 99)
+        word = lambda x: (*names, "_")[x]
+        return [" ".join(map(word, state)) for state in [*(state for state, _ in steps), final]]
+
+    head, nodes = "PROMPT SRC 0 TGT 1 GRAPH ", "NODES ( 0 LVL0 NIL ) ( 1 INF NIL )"
+    found, blank = "NODES ( 0 LVL0 NIL ) ( 1 LVL1 0 )", "NODES ( 0 _ _ ) ( 1 _ _ )"
+    assert states(False) == [
+        head + "( 0 1 ) NODES ( 0 ) ( 1 )",
+        head + "( 0 1 _ ) NODES ( 0 _ ) ( 1 _ )",
+        head + "( 0 1 FB _ ) NODES ( 0 LVL0 _ ) ( 1 INF _ )",
+        head + "( 0 1 FB NULL ) " + nodes,
+        head + "( 0 1 FB NULL ) NODES ( 0 LVL0 NIL ) ( 1 _ _ )",
+        head + "( 0 1 FB NULL ) " + found,
+        head + "( 0 1 FB _ ) " + found,
+        head + "( 0 1 _ FB ) " + blank,
+        head + "( 0 1 NULL FB ) " + nodes,
+        head + "( 0 1 NULL FB ) " + nodes + " _",
+        head + "( 0 1 NULL FB ) " + nodes + " EOA",
+        head + "_ _ _ _ _ _ " + nodes + " EOA",
+        head + nodes + " EOA _",
+        head + nodes + " EOA EOS",
+    ]
+    assert states(True) == [
+        head + "( 0 1 ) NODES ( 0 ) ( 1 )",
+        head + "( 0 1 _ ) NODES ( 0 _ ) ( 1 _ )",
+        head + "( 0 1 FB _ ) NODES ( 0 LVL0 _ ) ( 1 INF _ )",
+        head + "( 0 1 FB _ ) " + nodes,
+        head + "( 0 1 FB _ ) NODES ( 0 LVL0 NIL ) ( 1 _ _ )",
+        head + "( 0 1 FB _ ) " + found,
+        head + "( 0 1 _ FB ) " + blank,
+        head + "( 0 1 _ FB ) " + nodes,
+        head + "( 0 1 _ FB ) " + nodes + " _",
+        head + "( 0 1 _ FB ) " + nodes + " EOA",
+        head + "_ _ _ _ _ _ " + nodes + " EOA",
+        head + nodes + " EOA _",
+        head + nodes + " EOA EOS",
+    ]
+
+
+@pytest.mark.parametrize(
+    "graph", [Graph(0, 0, 2, ()), Graph(0, 1, 11, ()), Graph(0, 2, 2, ()), Graph(0, 1, 2, ((0, 2),))]
+)
+def test_what_is_no_graph_is_refused(graph):
+    with pytest.raises(ValueError, match="must have at most 10 nodes"):
+        graph_state(graph)
