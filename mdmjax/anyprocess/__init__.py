@@ -8,6 +8,7 @@ from mdmjax.anyprocess.list_ranking import list_memory, list_ranking
 from mdmjax.anyprocess.lookup import PairLog
 from mdmjax.anyprocess.mincut import Graph, MinCut, graph_state, random_graph
 from mdmjax.anyprocess.parity import PairParity, WindowParity, parity_state
+from mdmjax.anyprocess.sudoku import GaveUp, Sudoku, sudoku_trajectory
 from mdmjax.anyprocess.teachers import (
     IGNORE,
     Move,
@@ -28,6 +29,7 @@ __all__ = [
     "Delete",
     "Dyck",
     "Effects",
+    "GaveUp",
     "Graph",
     "IGNORE",
     "Insert",
@@ -36,6 +38,7 @@ __all__ = [
     "PairLog",
     "PairParity",
     "Substitute",
+    "Sudoku",
     "Teacher",
     "TwoBuffers",
     "WindowParity",
@@ -53,6 +56,7 @@ __all__ = [
     "parity_state",
     "protect",
     "random_graph",
+    "sudoku_trajectory",
     "trajectory",
     "transition",
 ]
