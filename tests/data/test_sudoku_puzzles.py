@@ -94,6 +94,7 @@ def test_every_4x4_grid_is_listed_and_every_solution_counted():
         found = sudoku.search(puzzle, solutions=1000)
         assert found.solutions == solutions.sum() and found.finished
         assert sudoku.search(puzzle).solutions == min(solutions.sum(), 2)
+        assert sudoku.search(puzzle, solutions=1)[1:3] == found[1:3]  # nodes and branches up to the first
         assert found.solution is None or (found.solution == grids[solutions]).all(1).any()
         counts.add(min(found.solutions, 3))
     assert counts == {0, 1, 2, 3}
