@@ -1,8 +1,8 @@
 """Two-sided Dyck words: those that reduce to nothing where each letter stands next to its inverse, in either order.
 
-Insertion writes them as they are defined, a pair t t^-1 at any place, and nothing else; an autoregressive model of
-fixed depth fails beyond some length (arXiv 2510.06190). The teacher is stochastic: it has a set of moves for each
-state, which depends on the state alone, so a network can learn it.
+Insertion writes them as they are defined, a pair t t^-1 at any place, and nothing else; for two generators or more any
+fixed autoregressive model fails beyond some length (arXiv 2510.06190). The teacher is stochastic: it has a set of moves
+for each state, which depends on the state alone, so a network can learn it.
 """
 
 import dataclasses

@@ -191,7 +191,7 @@ def _cut(state: State, text: _Text) -> Move:
     """Remasks the edges from reached to other nodes; then deletes them, and makes room for EOS."""
     gone = [i for i in text.edges if state[i] == MASK]
     reached = {state[i] for i in text.nodes if state[i + 1] != INF}
-    cut = [i for i in text.edges if state[i] in reached and state[i + 1] not in reached and state[i] != MASK]
+    cut = [i for i in text.edges if state[i] in reached and state[i + 1] not in reached]
     whole = lambda edges: [i + k for i in edges for k in range(-1, 5)]
     if cut:
         return make_move(state, MASK, remask=whole(cut))

@@ -1,7 +1,7 @@
 """Parity of a string of bits, by deletion: two programs, of which one looks at three tokens only.
 
-A state is BOS and the bits; the work is done where at most one bit is left. Any fixed autoregressive model must count
-over the whole string; here a rule of seven cases, seen on strings of two bits, is right at all lengths (arXiv
+A state is BOS and the bits; the work is done where at most one bit is left. What would have to be counted over the
+whole string is here a rule of seven cases, all seen on strings of two bits and right at every length (arXiv
 2510.06190).
 """
 

@@ -156,6 +156,8 @@ def check_move(state: State, move: Move, mask: int) -> None:
 def trajectory(teacher: Teacher, state: State, limit: int) -> tuple[list[tuple[State, Move]], State]:
     """((x_0, move_0), ..., (x_{T-1}, move_{T-1})) and the final state x_T, at which the teacher halts.
 
+    The final state carries no move. To teach staying there, add (x_T, make_move(x_T, mask)): nothing happens.
+
     ValueError for a move that `check_move` refuses, and where the teacher goes on after `limit` moves.
     """
     mask, steps = len(teacher.names), []

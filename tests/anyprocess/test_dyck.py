@@ -1,5 +1,6 @@
 """Two-sided Dyck words: what the stochastic teacher can write is the language."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -27,13 +28,19 @@ def reachable(dyck, letters):
     return seen
 
 
+@functools.cache
+def language(k):
+    """Of all (2 k)^n words of n <= 6 letters those that reduce to nothing."""
+    every = itertools.chain.from_iterable(itertools.product(range(1, 2 * k + 1), repeat=n) for n in range(7))
+    return {word for word in every if reduces(word)}
+
+
 @pytest.mark.parametrize("bits", [False, True])
 @pytest.mark.parametrize("k", COUNTS)
 def test_the_words_it_writes_are_the_language(k, bits):
-    """Against all (2 k)^n words of n <= 6 letters."""
+    """And their numbers are the known ones."""
     words = {state[1:] for state in reachable(Dyck(k, bits), 6) if Dyck(k).mask not in state}
-    every = itertools.chain.from_iterable(itertools.product(range(1, 2 * k + 1), repeat=n) for n in range(7))
-    assert words == {word for word in every if reduces(word)}
+    assert words == language(k)
     assert [sum(len(word) == n for word in words) for n in range(7)] == [
         COUNTS[k][n // 2] if n % 2 == 0 else 0 for n in range(7)
     ]
@@ -69,7 +76,7 @@ def test_random_moves(bits, gaps, steps):
 def test_every_word_is_drawn():
     """The 28 words of four letters over two generators, by random moves."""
     dyck, rng, words = Dyck(2), np.random.default_rng(0), set()
-    for _ in range(1500):
+    for _ in range(700):
         state = (BOS,)
         for _ in range(6):
             state = apply(state, dyck.draw(rng, state), dyck.mask)
@@ -83,5 +90,8 @@ def test_one_gap_at_a_time_without_counts():
 
 
 def test_names():
+    """A capital is the inverse of its letter, and a letter is not its own."""
+    names, pairs = Dyck(3).names, itertools.product(range(1, 7), repeat=2)
+    assert {names[a] + names[b] for a, b in pairs if reduces((a, b))} == {"aA", "Aa", "bB", "Bb", "cC", "Cc"}
     assert Dyck(2).names == ("BOS", "a", "A", "b", "B") and Dyck(2).mask == 5
     assert len(set(Dyck(30).names)) == Dyck(30).mask == 61
