@@ -27,8 +27,9 @@ def generate(count: int, givens: int | tuple[int, int] | None = None, seed: int 
 
     givens: how many cells are given, or a range (low, high) from which each puzzle draws its number; None: until no
     given can be spared. Puzzle i depends on the seed and i alone. A 9x9 puzzle takes some hundredths of a second down
-    to 24 givens, a second or two with 21, several with 20; two puzzles of 4x4 may be equal. Raises ValueError for
-    another box than 2 or 3, numbers outside `LEAST[box]`..C, and where `GRIDS` full grids did not have such a puzzle.
+    to 24 givens, about half a second with 21, several seconds with 20; two puzzles of 4x4 may be equal. Raises
+    ValueError for another box than 2 or 3, numbers outside `LEAST[box]`..C, and where `GRIDS` full grids did not have
+    such a puzzle.
     """
     cells = sudoku.side(box) ** 2
     low, high = givens if isinstance(givens, tuple) else (givens, givens)
