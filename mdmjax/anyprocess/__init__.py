@@ -9,6 +9,7 @@ from mdmjax.anyprocess.list_ranking import list_memory, list_ranking
 from mdmjax.anyprocess.lookup import PairLog
 from mdmjax.anyprocess.mincut import Graph, MinCut, graph_state, random_graph
 from mdmjax.anyprocess.parity import PairParity, WindowParity, parity_state
+from mdmjax.anyprocess.sudoku import GaveUp, Sudoku, sudoku_trajectory
 from mdmjax.anyprocess.teachers import (
     IGNORE,
     Move,
@@ -30,6 +31,7 @@ __all__ = [
     "Delete",
     "Dyck",
     "Effects",
+    "GaveUp",
     "Generated",
     "Graph",
     "Halting",
@@ -41,6 +43,7 @@ __all__ = [
     "PairParity",
     "REASONS",
     "Substitute",
+    "Sudoku",
     "Teacher",
     "TwoBuffers",
     "WindowParity",
@@ -61,6 +64,7 @@ __all__ = [
     "parity_state",
     "protect",
     "random_graph",
+    "sudoku_trajectory",
     "trajectory",
     "transition",
 ]

@@ -1,5 +1,6 @@
-"""Corpora, tables, vocabularies, and resumable batches of them."""
+"""Corpora, tables, tasks, vocabularies, and resumable batches of them."""
 
+from mdmjax.data import sudoku, sudoku_puzzles
 from mdmjax.data.arithmetic import Sums, sums
 from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
 from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
@@ -23,6 +24,8 @@ __all__ = [
     "batches",
     "evaluation_windows",
     "python_docs",
+    "sudoku",
+    "sudoku_puzzles",
     "sums",
     "table",
     "text_files",
