@@ -67,7 +67,9 @@ class Browser:
     def open(self, path, fragment=""):
         """Loads a file anew and waits until its scripts have run."""
         self.call("Page.navigate", url="about:blank")
-        self.call("Page.navigate", url=path.as_uri() + fragment)
+        failed = self.call("Page.navigate", url=path.as_uri() + fragment).get("errorText")
+        if failed:
+            raise RuntimeError(f"{path}: {failed}")
         for _ in range(200):
             if self.run("location.protocol === 'file:' && document.readyState === 'complete'"):
                 return

@@ -44,6 +44,7 @@ button, select { font: inherit; color: inherit; background: var(--page); border:
 .given { text-decoration: underline dotted; text-underline-offset: .25em; }
 .legend, #ramp, #kinds { display: flex; flex-wrap: wrap; gap: .4rem .9rem; align-items: center; }
 .legend { font-size: .85rem; }
+#kinds { color: var(--ink); }
 .legend [hidden] { display: none !important; }
 .legend > span, #kinds > span { border-radius: 3px; padding: 0 .25em; }
 .scale { width: 9rem; height: .7rem; border-radius: 4px; }
@@ -68,9 +69,10 @@ const KINDS = { [WRITTEN]: "written", [AGAIN]: "written again", [PLACED]: "writt
                 [REMASKED]: "remasked", [GROWN]: "inserted mask" };
 const HUES = { [GIVEN]: "210 8% 60%", [WRITTEN]: "208 80% 52%", [AGAIN]: "32 90% 52%", [PLACED]: "150 60% 40%",
                [REMASKED]: "0 75% 60%", [GROWN]: "150 35% 65%" };
-let timer = null, picked = null, shown = null, spans = [], drawn = "";
+// What the page shows: `row` of the data, coloured `by`, in the state `shown`, with the slot `picked` marked.
+let row = null, by = "", shown = null, picked = null, spans = [], drawn = "", timer = null;
 
-const row = () => data.rows[+get("row").value], now = () => +get("call").value, by = () => get("colour").value;
+const now = () => +get("call").value;
 const text = id => id === data.mask ? "·" : id > data.mask ? "" : data.strings[id].replace(/[\n\t]/g, c => SHOWN[c]);
 const quoted = id => id === data.mask ? "mask" : id > data.mask ? "padding" : JSON.stringify(data.strings[id]);
 const lost = w => w !== undefined && w.what >= DELETE;
@@ -99,22 +101,22 @@ function* states({ start, calls }) {
 }
 
 function again(slot, w) {  // was a token here before this one?
-  const { start } = row();
+  const { start } = row;
   for (w = w.before; w; w = w.before) if (w.what <= UNMASK) return true;
   return slot < start.length && start[slot] !== data.mask;
 }
 
 function shade(s, slot) {
-  const w = s.wrote[slot], id = s.tokens[slot], { start, calls } = row();
+  const w = s.wrote[slot], id = s.tokens[slot], { start, calls } = row;
   if (id > data.mask) return NONE;
-  if (id === data.mask) return by() !== "what" || !w ? NONE : w.what === INSERT ? GROWN : REMASKED;
+  if (id === data.mask) return by !== "what" || !w ? NONE : w.what === INSERT ? GROWN : REMASKED;
   if (!w) return GIVEN;
-  if (by() === "what") return again(slot, w) ? AGAIN : slot >= start.length ? PLACED : WRITTEN;
-  return Math.round((RAMP - 1) * (by() === "call" ? (w.call - 1) / Math.max(1, calls.length - 1) : w.sure));
+  if (by === "what") return again(slot, w) ? AGAIN : slot >= start.length ? PLACED : WRITTEN;
+  return Math.round((RAMP - 1) * (by === "call" ? (w.call - 1) / Math.max(1, calls.length - 1) : w.sure));
 }
 
 function story(slot) {  // all that became of it so far
-  const s = shown, { start } = row(), parts = [], place = s.order.indexOf(slot);
+  const s = shown, { start } = row, parts = [], place = s.order.indexOf(slot);
   for (let w = s.wrote[slot]; w; w = w.before) {
     const token = w.what <= UNMASK ? ` ${quoted(w.id)} (${w.sure.toFixed(3)})` : "";
     parts.unshift(`${DID[w.what]}${token} by call ${w.call}`);
@@ -126,10 +128,16 @@ function story(slot) {  // all that became of it so far
   return `${here}: ${parts.join("; ") || "inserted later"}`;
 }
 
+function read() {
+  row = data.rows[+get("row").value];
+  by = get("colour").value;
+  get("call").max = row.calls.length;
+}
+
 function show() {
-  const { calls, width } = row(), last = calls.length;
-  get("call").max = last;
-  for (shown of states(row())) if (shown.call === now()) break;
+  read();
+  const { calls } = row, last = calls.length, call = now();
+  for (shown of states(row)) if (shown.call === call) break;
   const s = shown, count = { 0: 0, 1: 0, 2: 0, 3: 0, 4: 0, 5: 0 };
   while (spans.length > s.all.length) spans.pop().remove();
   while (spans.length < s.all.length) spans.push(get("canvas").appendChild(document.createElement("span")));
@@ -153,17 +161,17 @@ function show() {
     `call ${s.call} of ${last}${step} · ${done || "nothing changed"} · ${masks} of ${s.order.length} masked`;
   get("call").setAttribute("aria-valuetext", `call ${s.call} of ${last}`);
   get("token").textContent = picked === null ? "p, n or a click follow a token through the calls" : story(picked);
-  get("low").textContent = by() === "call" ? "call 1" : "confidence 0";
-  get("high").textContent = by() === "call" ? `call ${last}` : "1";
-  get("ramp").hidden = by() === "what";
-  get("kinds").hidden = by() !== "what";
+  get("low").textContent = by === "call" ? "call 1" : "confidence 0";
+  get("high").textContent = by === "call" ? `call ${last}` : "1";
+  get("ramp").hidden = by === "what";
+  get("kinds").hidden = by !== "what";
   get("line").style.top = `${100 * (s.call + 0.5) / (last + 1)}%`;
-  const wanted = [get("row").value, by(), picked].join();
-  if (drawn !== wanted) { drawn = wanted; draw(width); }
+  const wanted = [get("row").value, by, picked].join();
+  if (drawn !== wanted) { drawn = wanted; draw(); }
 }
 
-function draw(width) {  // a line of pixels for the row after each call
-  const map = get("map"), lines = row().calls.length + 1;
+function draw() {  // a line of pixels for the row after each call
+  const map = get("map"), { calls, width } = row, lines = calls.length + 1;
   const ink = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   for (let i = 0; i <= PICKED; i++) {
     ink.fillStyle = i === PICKED ? getComputedStyle(document.body).color : css(i, i === GIVEN ? 0.35 : 0.85);
@@ -175,7 +183,7 @@ function draw(width) {  // a line of pixels for the row after each call
   map.style.height = `${Math.max(96, Math.min(420, 10 * lines))}px`;
   const image = map.getContext("2d").createImageData(map.width, map.height);
   const pixels = new Uint32Array(image.data.buffer);
-  for (const s of states(row())) {
+  for (const s of states(row)) {
     const y = Math.floor(s.call * map.height / lines) * map.width;
     pixels.fill(0, y, y + map.width);
     s.order.forEach((slot, i) => {
@@ -185,7 +193,7 @@ function draw(width) {  // a line of pixels for the row after each call
   }
   map.getContext("2d").putImageData(image, 0, 0);
   get("axes").textContent = `Across: position 0 to ${width - 1}. Down: the row after call 0 to ${lines - 1}. ` +
-    `Colour: as above, given tokens are grey${by() === "what" ? "" : ", masks are blank"}.`;
+    `Colour: as above, given tokens are grey${by === "what" ? "" : ", masks are blank"}.`;
   map.setAttribute("aria-label", get("axes").textContent);
 }
 
@@ -194,10 +202,10 @@ function move(to) {
   show();
 }
 
-function change(select, by) {
+function change(select, step) {
   const length = select.options.length;
-  select.selectedIndex = select.id === "row" ? Math.max(0, Math.min(length - 1, select.selectedIndex + by))
-                                             : (select.selectedIndex + by) % length;
+  select.selectedIndex = select.id === "row" ? Math.max(0, Math.min(length - 1, select.selectedIndex + step))
+                                             : (select.selectedIndex + step) % length;
   select.onchange();
 }
 
@@ -206,9 +214,9 @@ function pick(slot) {
   show();
 }
 
-function follow(by) {
+function follow(step) {
   const { order } = shown, place = order.indexOf(picked);
-  const next = place < 0 ? (by > 0 ? 0 : -1) : place + by;
+  const next = place < 0 ? (step > 0 ? 0 : -1) : place + step;
   if (order.length) pick(order[(next + order.length) % order.length]);
 }
 
@@ -232,7 +240,7 @@ get("row").onchange = () => pick(null);
 get("canvas").onclick = ({ target }) => { if (target.place >= 0) pick(target.place === picked ? null : target.place); };
 get("canvas").onmouseover = ({ target }) => { if (target.place >= 0) target.title = story(target.place); };
 get("map").onclick = event => {
-  const { width, height } = get("map").getBoundingClientRect(), { calls, width: length } = row();
+  const { width, height } = get("map").getBoundingClientRect(), { calls, width: length } = row;
   move(Math.floor(event.offsetY / height * (calls.length + 1)));
   const slot = shown.order[Math.floor(event.offsetX / width * length)];
   pick(slot === undefined ? null : slot);
@@ -263,7 +271,8 @@ function readAddress() {  // trace.html#row=0&call=12&colour=what
   for (const name of ["row", "colour"]) {
     if ([...get(name).options].some(option => option.value === asked.get(name))) get(name).value = asked.get(name);
   }
-  pick(null);  // sets the slider's range
+  read();
+  picked = null;
   move(asked.has("call") ? asked.get("call") : get("call").max);
 }
 window.onhashchange = readAddress;
