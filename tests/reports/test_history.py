@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from traces import MASK, PAD, edited
 
-from mdmjax.base import KEEP, REMASK, UNMASK, Trace
+from mdmjax.base import INSERT, KEEP, REMASK, UNMASK, Trace
 from mdmjax.reports import provenance
 
 
@@ -55,3 +55,11 @@ def test_lengths_must_be_there_and_right():
         provenance(dataclasses.replace(trace, lengths=None), 0)
     with pytest.raises(ValueError, match=r"row 0, call 2 leads to .* lengths\[3\]"):
         provenance(dataclasses.replace(trace, lengths=trace.lengths + (np.arange(7) == 3)[:, None]), 0)
+
+
+def test_a_change_without_an_operation_is_seen():
+    tokens = np.array([[0, 1, 2], [0, 3, 4]])[:, None]
+    operations = np.array([[[INSERT, KEEP, INSERT]]])  # INSERT says nothing of the position itself
+    zero = np.zeros((1, 1))
+    got = provenance(Trace(tokens, zero[..., None] + np.zeros(3), operations, zero.astype(int), zero), 0)
+    assert got.written[1].tolist() == [0, 1, 1] and got.operations[1].tolist() == [KEEP] * 3
