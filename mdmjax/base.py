@@ -102,6 +102,10 @@ class Trace:
     """What a sampler did, a slice for each denoiser call: call c leads from tokens[c] to tokens[c + 1].
 
     There are as many slices as the planner may need calls; a row that finished earlier stands still in the rest.
+
+    Where rows grow and shrink, `confidence`, `operations` and `inserted` are of the positions before the call, and
+    `lengths` is there. What is inserted shows in `inserted` alone: a position has its own operation beside it, and
+    INSERT says no more than KEEP. A row that wants more than L positions keeps the first L.
     """
 
     tokens: Int[Array, "T1 B L"]  # T1 = T + 1 states
@@ -109,6 +113,8 @@ class Trace:
     operations: Int[Array, "T B L"]  # KEEP, UNMASK, REMASK, INSERT or DELETE
     steps: Int[Array, "T B"]  # the planner's step that the call served, -1 where the row had finished
     times: Float[Array, "T B"]  # t given to the denoiser
+    inserted: Int[Array, "T B L"] | None = None  # masks that appear behind each position, also behind a deleted one
+    lengths: Int[Array, "T1 B"] | None = None  # beyond them the tokens are PAD
 
 
 KEEP, UNMASK, REMASK, INSERT, DELETE = range(5)

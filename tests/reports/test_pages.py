@@ -3,10 +3,12 @@ import json
 import re
 from html.parser import HTMLParser
 
+import jax
 import numpy as np
 import pytest
+from traces import edited
 
-from mdmjax.base import KEEP, REMASK, UNMASK, Estimate, Trace
+from mdmjax.base import DELETE, KEEP, REMASK, UNMASK, Estimate, Trace
 from mdmjax.reports import Curve, Report, Sample, report_html, trace_html
 from mdmjax.reports.html import duration
 from mdmjax.reports.plots import panel_svg, panels
@@ -160,12 +162,15 @@ def trace():
 
 
 def replay(row):
-    tokens = list(row["start"])
-    states = [list(tokens)]
-    for at, ids, *_ in row["calls"]:
-        for i, token in zip(at, ids, strict=True):
-            tokens[i] = token
-        states.append(list(tokens))
+    """What the page shows: a slot is there from the call that inserts it until one that takes it out."""
+    tokens = dict(enumerate(row["start"]))
+    order, gone = list(tokens), set()
+    states = [list(tokens.values())]
+    for slots, ids, _, operations, _, _, *moved in row["calls"]:
+        tokens.update(zip(slots, ids, strict=True))
+        gone |= {slot for slot, operation in zip(slots, operations, strict=True) if operation >= DELETE}
+        order = [slot for slot in (moved[0] if moved else order) if slot not in gone]
+        states.append([tokens[slot] for slot in order])
     return states
 
 
@@ -175,6 +180,47 @@ def test_trace_page_replays_the_trace(trace):
     assert replay(data["rows"][1]) == trace.tokens[:3, 1].tolist()  # the call it did not need is left out
     assert data["rows"][0]["calls"][1] == [[1, 2], [3, 2], [0.0, 0.25], [REMASK, UNMASK], 2, 0.5]
     assert data["mask"] == V and data["strings"] == {"0": "a", "1": NASTY, "2": "\n"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_trace_page_replays_insertions_and_deletions(seed):
+    trace, _, _ = edited(np.random.default_rng(seed), calls=14, size=12)
+    row = json.loads(Page(trace_html(trace, "abcde")).scripts["data"])["rows"][0]
+    states = zip(trace.tokens[:, 0], trace.lengths[:, 0], strict=True)
+    assert replay(row) == [tokens[:length].tolist() for tokens, length in states]
+    assert row["width"] == trace.lengths.max()
+
+
+def test_trace_page_is_as_large_as_promised():
+    """15 to 30 bytes for each position written, 6 more where a call moves it."""
+    length, vocab = 2000, 50257
+    tokens = np.full((4, 1, length), vocab)
+    tokens[1:] = np.random.default_rng(0).integers(vocab, size=length)
+    operations = np.full((3, 1, length), UNMASK)
+    steps = np.arange(3)[:, None]
+    confidence = np.random.default_rng(1).random((3, 1, length))
+    trace, strings = Trace(tokens, confidence, operations, steps, steps / 3), [""] * vocab
+
+    def size(trace):
+        return len(re.search(r'"rows":(.*)}$', Page(trace_html(trace, strings)).scripts["data"])[1])
+
+    writes = size(trace) / (3 * length)
+    assert 15 < writes < 30
+    inserted = np.zeros_like(operations)
+    inserted[:, 0, 0] = 1  # each call pushes the last position off
+    full = np.full((4, 1), length)
+    assert size(dataclasses.replace(trace, inserted=inserted, lengths=full)) / (3 * length) < writes + 6
+
+
+def test_traces_without_a_page(trace):
+    with pytest.raises(ValueError, match=r"2 of 2 rows alone make \d+ bytes.*x\[:, :1\]"):
+        trace_html(trace, STRINGS, limit=200)
+    with pytest.raises(ValueError, match="1 of 2 rows .*into parts"):
+        trace_html(trace, STRINGS, limit=10)
+    with pytest.raises(ValueError, match=r"token 4, and strings for 0\.\.1"):
+        trace_html(trace, STRINGS[:2])
+    with pytest.raises(ValueError, match="no rows"):
+        trace_html(jax.tree.map(lambda x: x[:, :0], trace), STRINGS)
 
 
 def test_trace_page_stands_alone_and_escapes_everything(trace):
