@@ -118,11 +118,8 @@ def test_padding_says_nothing():
         seen = tokens.sum(1)[:, None, None].astype(jnp.float32)
         return jnp.sin(seen + jnp.arange(N * V).reshape(1, N, V)), jnp.sin(seen * jnp.arange(N * 3).reshape(1, N, 3))
 
-    def garbage(name, x):
-        other = {bool: True, np.dtype("int32"): 2}.get(x.dtype if x.dtype != bool else bool)
-        return x if name == "lengths" else jnp.where(INSIDE, x, MASK if name == "tokens" else other)
-
-    other = {name: garbage(name, x) for name, x in BATCH.items()}
+    garbage = dict(tokens=MASK, values=2, remask=True, insert=2, delete=True)
+    other = BATCH | {name: jnp.where(INSIDE, BATCH[name], x) for name, x in garbage.items()}
     assert (other["tokens"] != BATCH["tokens"]).any() and other["delete"][~INSIDE].all()
     run = jax.jit(lambda batch: Supervised(V)(nosy, batch, jax.random.key(0), len(TUPLES)))
     jax.tree.map(np.testing.assert_array_equal, run(BATCH), run(other))
