@@ -104,7 +104,7 @@ def test_gradients_stay_where_something_is_learnt(reduction):
     """Zero outside U for the tokens and in the padding for the controls, whatever stands there; elsewhere not zero."""
     logits, controls = outputs()
     logits = jnp.where(U[..., None], logits, jnp.nan)
-    controls = jnp.where(INSIDE[..., None], controls, jnp.inf)
+    controls = jnp.where(INSIDE[..., None], controls, jnp.nan)
     to_logits, to_controls = jax.grad(loss, (0, 1))(logits, controls, reduction=reduction)
     np.testing.assert_array_equal((to_logits != 0).any(-1), U)
     np.testing.assert_array_equal((to_controls != 0).all(-1), INSIDE)
@@ -120,6 +120,7 @@ def test_padding_says_nothing():
 
     garbage = dict(tokens=MASK, values=2, remask=True, insert=2, delete=True)
     other = BATCH | {name: jnp.where(INSIDE, BATCH[name], x) for name, x in garbage.items()}
+    other["values"] = jnp.where(other["tokens"] == MASK, other["values"], 3)  # nor do values beside the masks
     assert (other["tokens"] != BATCH["tokens"]).any() and other["delete"][~INSIDE].all()
     run = jax.jit(lambda batch: Supervised(V)(nosy, batch, jax.random.key(0), len(TUPLES)))
     jax.tree.map(np.testing.assert_array_equal, run(BATCH), run(other))
@@ -137,9 +138,13 @@ def test_loss_of_a_policy_that_knows_nothing():
 
 
 def test_sums_of_bfloat16_are_float32():
-    logits, controls = (x.astype(jnp.bfloat16) for x in outputs())
-    losses = policy_losses(logits, controls, process_targets(BATCH, V))
-    assert losses.unmask.dtype == losses.controls.dtype == jnp.float32
+    """The same as of the same numbers in float32."""
+    low = [x.astype(jnp.bfloat16) for x in outputs()]
+    found, expected = (
+        policy_losses(*x, process_targets(BATCH, V)) for x in (low, [x.astype(jnp.float32) for x in low])
+    )
+    assert found.unmask.dtype == found.controls.dtype == jnp.float32
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 # ---- as the training loop takes it -----------------------------------------------------------------------------------
