@@ -1,14 +1,30 @@
-"""Generation that may remask, insert and delete: the transition, teachers, and the supervision they give."""
+"""Generation that may remask, insert and delete: the transition, teachers, and the losses of a policy."""
 
+from mdmjax.anyprocess import corruptions
 from mdmjax.anyprocess.buffers import TwoBuffers
+from mdmjax.anyprocess.corruptions import Corrupted, Corruption, Noise
 from mdmjax.anyprocess.counter import Counter
 from mdmjax.anyprocess.dyck import Dyck
 from mdmjax.anyprocess.edits import Delete, Insert, Substitute, compile_edits
 from mdmjax.anyprocess.generation import REASONS, Decoding, Generated, Halting, canvas_of, check_overflow, generate
 from mdmjax.anyprocess.list_ranking import list_memory, list_ranking
 from mdmjax.anyprocess.lookup import PairLog
+from mdmjax.anyprocess.losses import (
+    Decisions,
+    Losses,
+    Supervised,
+    Targets,
+    balance_of,
+    check_bits,
+    decisions,
+    policy_losses,
+    process_targets,
+    supervised_loss,
+)
 from mdmjax.anyprocess.mincut import Graph, MinCut, graph_state, random_graph
 from mdmjax.anyprocess.parity import PairParity, WindowParity, parity_state
+from mdmjax.anyprocess.policy import CONTROLS, Policy
+from mdmjax.anyprocess.self_supervised import SelfSupervised
 from mdmjax.anyprocess.sudoku import GaveUp, Sudoku, sudoku_trajectory
 from mdmjax.anyprocess.teachers import (
     IGNORE,
@@ -25,8 +41,12 @@ from mdmjax.anyprocess.teachers import (
 from mdmjax.anyprocess.transition import Controls, Effects, effects, protect, transition
 
 __all__ = [
+    "CONTROLS",
     "Controls",
+    "Corrupted",
+    "Corruption",
     "Counter",
+    "Decisions",
     "Decoding",
     "Delete",
     "Dyck",
@@ -37,22 +57,32 @@ __all__ = [
     "Halting",
     "IGNORE",
     "Insert",
+    "Losses",
     "MinCut",
     "Move",
+    "Noise",
     "PairLog",
     "PairParity",
+    "Policy",
     "REASONS",
+    "SelfSupervised",
     "Substitute",
     "Sudoku",
+    "Supervised",
+    "Targets",
     "Teacher",
     "TwoBuffers",
     "WindowParity",
     "apply",
+    "balance_of",
     "canvas_of",
+    "check_bits",
     "check_move",
     "check_overflow",
     "compile_edits",
     "consistent",
+    "corruptions",
+    "decisions",
     "effects",
     "generate",
     "graph_state",
@@ -62,9 +92,12 @@ __all__ = [
     "move_between",
     "padded",
     "parity_state",
+    "policy_losses",
+    "process_targets",
     "protect",
     "random_graph",
     "sudoku_trajectory",
+    "supervised_loss",
     "trajectory",
     "transition",
 ]
