@@ -148,8 +148,9 @@ def test_each_corruption_teaches_its_own_loss(kind):
     lengths = jnp.arange(200) % 9
     inside = jnp.arange(8)[None] < lengths[:, None]
     tokens = jnp.where(inside, jax.random.randint(jax.random.key(1), (200, 8), 0, 4), 5)
-    _, (canvas, targets) = made(KINDS[kind], tokens, 4, lengths=lengths)
-    losses = policy_losses(jnp.zeros((*canvas.tokens.shape, 4)), jnp.zeros((*canvas.tokens.shape, 3)), targets)
+    _, (canvas, targets) = jax.tree.map(np.asarray, made(KINDS[kind], tokens, 4, lengths=lengths))
+    zeros = lambda n: jnp.zeros((*canvas.tokens.shape, n))
+    losses = jax.tree.map(np.asarray, jax.jit(lambda: policy_losses(zeros(4), zeros(3), targets))())
     found = [losses.unmask.sum() > 0, *(losses.controls.sum(0) > 0)]
     names = ["unmask", "remask", "insert", "delete"]
     wanted = names if kind == "mixed" else ["delete"] if kind == "released" else [kind]
@@ -245,7 +246,7 @@ def test_the_loop_may_cut_a_batch():
         seen = tokens[..., None].astype(jnp.float32)
         return jnp.sin(seen + jnp.arange(5.0)[None, None]), jnp.cos(seen + jnp.arange(3.0)[None, None])
 
-    objective = SelfSupervised(5, (mixed(),), weights=(1.0, 2.0, 3.0))
+    objective = SelfSupervised(5, (remask(), insert()), weights=(1.0, 2.0, 3.0))
     whole = dict(tokens=tokens, ids=jnp.arange(16, 24), lengths=jnp.array([6, 5, 4, 6, 3, 1, 2, 3]))
     run = jax.jit(lambda batch: objective(policy, batch, jax.random.key(2), 8)[:3])
     parts = [run(jax.tree.map(lambda x, a=a: x[a : a + 2], whole)) for a in range(0, 8, 2)]
@@ -285,24 +286,25 @@ def look_up(canvas, labels):
 @pytest.mark.parametrize("kind, control", [("insert", 1), ("delete", 2)])
 def test_labels_are_a_function_of_the_canvas(kind, control):
     """So a table made of some rows reaches loss 0 on others."""
-    clean = jnp.tile(jnp.array(STRING), (2000, 1))
+    clean = jnp.tile(jnp.array(STRING), (800, 1))
     _, (canvas, targets) = made(KINDS[kind], clean, 6)
     table = look_up(canvas, targets.controls[..., control])
-    _, (canvas, targets) = made(KINDS[kind], clean, 6, seed=1)
+    _, (canvas, targets) = jax.tree.map(np.asarray, made(KINDS[kind], clean, 6, seed=1))
     known = np.array([tuple(row) in table for row in canvas.tokens.tolist()])
     assert known.mean() > 0.5
-    rows = jnp.array([table.get(tuple(row), [False] * len(row)) for row in canvas.tokens.tolist()])
-    controls = jnp.where(rows, 50.0, -50.0)[..., None] * jnp.ones(3)[None, None]
-    losses = policy_losses(jnp.zeros((*rows.shape, 6)), controls, targets)
-    assert losses.controls[known].sum() < 1e-6 and losses.scored[known, control].sum() > 300
-    assert targets.controls[known][..., control].sum() > 300
+    rows = np.array([table.get(tuple(row), [False] * len(row)) for row in canvas.tokens.tolist()])
+    controls = np.where(rows, 50.0, -50.0).astype(np.float32)[..., None].repeat(3, -1)
+    run = jax.jit(lambda c: policy_losses(jnp.zeros((*rows.shape, 6)), c, targets))
+    losses = jax.tree.map(np.asarray, run(controls))
+    assert losses.controls[known].sum() < 1e-6 and losses.scored[known, control].sum() > 100
+    assert targets.controls[known][..., control].sum() > 100
 
 
 def test_released_labels_have_a_floor():
     """They are independent of the canvas and 1 at the rate 0.3, so no policy is below H(0.3) nats a mask, and the best
     never deletes. (The expectation over labels of that rate is exact here: the loss is linear in the label.)"""
     tokens = jax.random.randint(jax.random.key(1), (20_000, 6), 0, 5)
-    noise, (canvas, targets) = made(delete(labels="iid"), tokens, 5)
+    noise, (canvas, targets) = jax.tree.map(np.asarray, made(delete(labels="iid"), tokens, 5))
     masked = np.asarray(canvas.tokens) == 5
     np.testing.assert_array_equal(targets.controls[..., 2], np.asarray(noise.marks) & masked)
     with pytest.raises(AssertionError):
