@@ -1,4 +1,4 @@
-"""Corruptions of clean text: labels by hand on every small case, the laws of the noise, and what can be learnt."""
+"""Corruptions of clean text: labels by hand on every small case; the laws of the noise."""
 
 import functools
 import itertools
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from corrupted_rows import KINDS, corrupt, draw, made
 
 from mdmjax.analysis.bounds import continuous_bound
 from mdmjax.analysis.tables import random_table, table_denoiser
@@ -19,41 +20,13 @@ from mdmjax.anyprocess import (
     SelfSupervised,
     Targets,
     corruptions,
-    decisions,
     policy_losses,
-    supervised_loss,
     transition,
 )
 from mdmjax.anyprocess.corruptions import delete, insert, mixed, permute, remask, unmask
 from mdmjax.process import Copies, ExactCount, iid
 
-KINDS = dict(
-    unmask=unmask(ExactCount()),
-    remask=remask(),
-    insert=insert(),
-    delete=delete(),
-    released=delete(labels="iid"),
-    mixed=mixed(),
-)
 each_kind = pytest.mark.parametrize("kind", KINDS)
-
-
-@functools.partial(jax.jit, static_argnames=("corruption", "vocab", "batch"))
-def draw(corruption, key, ids, tokens, lengths, vocab, batch):
-    return corruption.draw(key, ids, tokens, lengths, vocab=vocab, batch=batch)
-
-
-@functools.partial(jax.jit, static_argnames=("corruption", "vocab", "size"))
-def corrupt(corruption, tokens, lengths, noise, vocab, size=None):
-    return corruption.corrupt(tokens, lengths, noise, vocab=vocab, size=size)
-
-
-def made(corruption, tokens, vocab, seed=0, lengths=None):
-    """(noise, corrupted rows) of clean rows that are one batch."""
-    rows, size = tokens.shape
-    lengths = jnp.full(rows, size) if lengths is None else lengths
-    noise = draw(corruption, jax.random.key(seed), jnp.arange(rows), tokens, lengths, vocab, rows)
-    return noise, corrupt(corruption, tokens, lengths, noise, vocab)
 
 
 # ---- labels ----------------------------------------------------------------------------------------------------------
@@ -269,66 +242,6 @@ def test_passes_have_noise_of_their_own():
     fits = 2 * batch["lengths"] <= 8
     np.testing.assert_array_equal(found.tokens, jnp.where(fits, batch["lengths"], 0))
     np.testing.assert_array_equal(found.nats > 0, fits)
-
-
-# ---- what can be learnt ----------------------------------------------------------------------------------------------
-
-STRING = (0, 1, 2, 3, 4, 5)  # distinct tokens in a known order: what is missing shows
-
-
-def look_up(canvas, labels):
-    """(row by row) the labels of each canvas as a table; fails where equal canvases have different labels."""
-    table = {}
-    for tokens, label in zip(np.asarray(canvas.tokens).tolist(), np.asarray(labels).tolist(), strict=True):
-        assert table.setdefault(tuple(tokens), label) == label
-    return table
-
-
-@pytest.mark.parametrize("kind, control", [("insert", 1), ("delete", 2)])
-def test_labels_are_a_function_of_the_canvas(kind, control):
-    """So a table made of some rows reaches loss 0 on others."""
-    clean = jnp.tile(jnp.array(STRING), (800, 1))
-    _, (canvas, targets) = made(KINDS[kind], clean, 6)
-    table = look_up(canvas, targets.controls[..., control])
-    _, (canvas, targets) = jax.tree.map(np.asarray, made(KINDS[kind], clean, 6, seed=1))
-    known = np.array([tuple(row) in table for row in canvas.tokens.tolist()])
-    assert known.mean() > 0.5
-    rows = np.array([table.get(tuple(row), [False] * len(row)) for row in canvas.tokens.tolist()])
-    controls = np.where(rows, 50.0, -50.0).astype(np.float32)[..., None].repeat(3, -1)
-    run = jax.jit(lambda c: policy_losses(jnp.zeros((*rows.shape, 6)), c, targets))
-    losses = jax.tree.map(np.asarray, run(controls))
-    assert losses.controls[known].sum() < 1e-6 and losses.scored[known, control].sum() > 100
-    assert targets.controls[known][..., control].sum() > 100
-
-
-def test_released_labels_have_a_floor():
-    """They are independent of the canvas and 1 at the rate 0.3, so no policy is below H(0.3) nats a mask, and the best
-    never deletes. (The expectation over labels of that rate is exact here: the loss is linear in the label.)"""
-    tokens = jax.random.randint(jax.random.key(1), (20_000, 6), 0, 5)
-    noise, (canvas, targets) = jax.tree.map(np.asarray, made(delete(labels="iid"), tokens, 5))
-    masked = np.asarray(canvas.tokens) == 5
-    np.testing.assert_array_equal(targets.controls[..., 2], np.asarray(noise.marks) & masked)
-    with pytest.raises(AssertionError):
-        look_up(canvas, targets.controls[..., 2])
-    sparse = masked & (masked.sum(1) <= 3)[:, None]
-    for group in (masked, sparse, masked & (np.asarray(tokens) == 2), masked & (np.arange(6) == 0)):
-        share = np.asarray(targets.controls[..., 2])[group].mean()
-        np.testing.assert_allclose(share, 0.3, atol=5 * math.sqrt(0.21 / group.sum()))
-
-    few = jax.tree.map(lambda x: x[:64], targets)
-
-    def cost(logit):
-        zeros = jnp.zeros((64, 6, 5))
-        of = lambda label: policy_losses(zeros, jnp.full((64, 6, 3), logit), few._replace(controls=few.scored & label))
-        return 0.3 * supervised_loss(of(True)) + 0.7 * supervised_loss(of(False))
-
-    logits = jnp.linspace(-2, 1, 601)
-    costs = jax.jit(jax.vmap(cost))(logits)
-    best = int(costs.argmin())
-    assert abs(float(costs[best]) - 0.6109) < 1e-4
-    assert abs(float(jax.nn.sigmoid(logits[best])) - 0.3) < 2e-3
-    total = decisions(jnp.full((*canvas.tokens.shape, 3), logits[best]), targets).total()
-    assert total.decided[2] == 0 < total.wanted[2]
 
 
 def test_what_is_refused():
