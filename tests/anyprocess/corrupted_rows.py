@@ -1,0 +1,36 @@
+"""Clean rows, corrupted in each way."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mdmjax.anyprocess.corruptions import delete, insert, mixed, remask, unmask
+from mdmjax.process import ExactCount
+
+KINDS = dict(
+    unmask=unmask(ExactCount()),
+    remask=remask(),
+    insert=insert(),
+    delete=delete(),
+    released=delete(labels="iid"),
+    mixed=mixed(),
+)
+
+
+@functools.partial(jax.jit, static_argnames=("corruption", "vocab", "batch"))
+def draw(corruption, key, ids, tokens, lengths, vocab, batch):
+    return corruption.draw(key, ids, tokens, lengths, vocab=vocab, batch=batch)
+
+
+@functools.partial(jax.jit, static_argnames=("corruption", "vocab", "size"))
+def corrupt(corruption, tokens, lengths, noise, vocab, size=None):
+    return corruption.corrupt(tokens, lengths, noise, vocab=vocab, size=size)
+
+
+def made(corruption, tokens, vocab, seed=0, lengths=None):
+    """(noise, corrupted rows) of clean rows that are one batch."""
+    rows, size = tokens.shape
+    lengths = jnp.full(rows, size) if lengths is None else lengths
+    noise = draw(corruption, jax.random.key(seed), jnp.arange(rows), tokens, lengths, vocab, rows)
+    return noise, corrupt(corruption, tokens, lengths, noise, vocab)
