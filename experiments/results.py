@@ -39,11 +39,14 @@ def noted(estimates: Mapping[str, Estimate], note: str) -> dict[str, Estimate]:
     return {name: add(estimate) for name, estimate in estimates.items()}
 
 
-def over_seeds(values: Sequence[float], unit: str = "", what: str = "mean") -> Estimate:
-    """The mean over seeds, and its standard error sd / sqrt(n): of seeds alone, on one data set. nan for one seed."""
+def over_seeds(values: Sequence[float], unit: str = "", what: str = "mean", of: str = "seeds") -> Estimate:
+    """The mean over seeds, and its standard error sd / sqrt(n): of seeds alone, on one data set. nan for one seed.
+
+    Or over other independent units, which `of` names.
+    """
     values = np.asarray(values, np.float64)
     error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(float(values.mean()), float(error), unit, len(values), f"{what} over {len(values)} seeds")
+    return Estimate(float(values.mean()), float(error), unit, len(values), f"{what} over {len(values)} {of}")
 
 
 def shown(estimate: Estimate) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments import cli, law_names, runs
-from experiments.results import shown
+from experiments.results import over_seeds, shown
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report
 
@@ -47,8 +47,9 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
             mark = " (biased)" if biased(name, found[name]) else ""
             metrics[f"{name}{mark}: variance of the {target} x calls"] = per_call[name]
     metrics |= {f"{name}: mean loss": one["mean"] for name, one in found.items()}
+    of_base = found["base"]["of examples"]
     apart = {
-        name: over_examples(np.subtract(one["of examples"], found["base"]["of examples"]))
+        name: over_seeds(np.subtract(one["of examples"], of_base), "nats/token", "paired difference", "examples")
         for name, one in found.items()
     }
     advice = f"{_advice(config, best, target, per_call['base'], per_call[best])} {agreement(apart, unbiased)}"
@@ -91,13 +92,6 @@ def report(config, trained: runs.Run, found: dict, spread: dict, edges, seconds:
         },
         curves=curves,
     )
-
-
-def over_examples(differences) -> Estimate:
-    """The mean of differences of the examples, the same ones under two laws, and its standard error."""
-    n = len(differences)
-    error = float(np.std(differences, ddof=1) / math.sqrt(n))
-    return Estimate(float(np.mean(differences)), error, "nats/token", n, f"paired difference over {n} examples")
 
 
 def agreement(apart: dict[str, Estimate], unbiased: list[str]) -> str:
@@ -173,17 +167,18 @@ def _curves(found: dict, groups: list[str], edges: np.ndarray) -> tuple[dict[str
     label = "log10 of the mask rate"
     for name, one in found.items():
         rate = np.asarray(one["facts"]["rate"], np.float64)
-        if name in ("base", "exact_count"):
+        losses = np.asarray(one["facts"]["losses"], np.float64)
+        squares, two_ways = name in ("base", "exact_count"), losses.shape[-1] == 2
+        if squares or two_ways:
             counts[name] = np.bincount(_bin(rate, edges), minlength=len(x)).tolist()
+        if squares:
             for group in groups:
                 at = [i for i, g in enumerate(one["groups"]) if (g == "loss") == (group == "loss")]
                 z = np.asarray(one["squares"], np.float64)[..., at].sum(-1)
                 scale = 1 / np.square(np.asarray(one["facts"]["weight"], np.float64) * rate)  # as if it were 1 / r
                 what = f"E[|Z|^2 | r] of the {group}, weight 1 / r"
                 curves[f"{group}, {name}"] = Curve(x, _binned(rate, z * scale, edges), None, "", what, label)
-        losses = np.asarray(one["facts"]["losses"], np.float64)
-        if losses.shape[-1] == 2:
-            counts[name] = np.bincount(_bin(rate, edges), minlength=len(x)).tolist()
+        if two_ways:
             centred = losses - losses.mean(2, keepdims=True)
             both, first, second = (
                 _binned(rate, centred[..., i] * centred[..., j], edges) for i, j in ((0, 1), (0, 0), (1, 1))

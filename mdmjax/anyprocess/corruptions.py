@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mdmjax.anyprocess.losses import Targets, within
+from mdmjax.anyprocess.losses import Targets
 from mdmjax.anyprocess.teachers import IGNORE
+from mdmjax.anyprocess.transition import rebuilt, within
 from mdmjax.base import Canvas
 from mdmjax.process import Continuous, Law, example_keys
 
@@ -173,16 +174,9 @@ class Corruption:
         rows, length = jnp.arange(len(tokens))[:, None], tokens.shape[1]
         more = jnp.zeros(tokens.shape, jnp.int32)
         more = more.at[rows, jnp.where(noise.surplus >= 0, noise.surplus, length)].add(1, mode="drop")
-        width = kept + more
-        start = jnp.where(kept, jnp.cumsum(width, axis=1) - width, size)
-        needed = width.sum(1)
-
-        # as in the transition: whatever is not a kept position is a mask, or beyond the row
-        position = jnp.arange(size)[None]
-        blank = jnp.where(position < needed[:, None], vocab, vocab + 1).astype(tokens.dtype)
-        canvas = blank.at[rows, start].set(written.astype(tokens.dtype), mode="drop")
+        canvas, places, needed = rebuilt(written.astype(tokens.dtype), kept, more, size, vocab=vocab)
         clean_places = jnp.broadcast_to(jnp.arange(length)[None], tokens.shape)
-        origin = jnp.full(canvas.shape, -1).at[rows, start].set(clean_places, mode="drop")
+        origin = jnp.full(canvas.shape, -1).at[rows, places].set(clean_places, mode="drop")
         origin = _true_first(origin, canvas == vocab)
         return self._labelled(tokens, noise, canvas, jnp.minimum(needed, size), needed > size, origin, vocab)
 

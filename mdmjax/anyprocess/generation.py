@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mdmjax.anyprocess.transition import Controls, effects, protect, transition
+from mdmjax.anyprocess.policy import Policy
+from mdmjax.anyprocess.transition import Controls, effects, moved, protect, within
 from mdmjax.base import DELETE, INSERT, REMASK, UNMASK, Canvas
 from mdmjax.process import example_keys
 from mdmjax.sampling import drive
@@ -84,7 +85,7 @@ class _Run(NamedTuple):
 
 
 def generate(
-    policy: Callable,
+    policy: Policy,
     canvas: Canvas,
     *,
     vocab: int,
@@ -111,11 +112,11 @@ def generate(
     nothing = jnp.zeros(rows, jnp.int32)
 
     def finished(canvas: Canvas, same: Bool[Array, "B"], steps: Int[Array, "B"]) -> Int[Array, "B"]:
-        valid = jnp.arange(canvas.tokens.shape[1])[None] < canvas.lengths[:, None]
         never = jnp.zeros(rows, bool)
+        inside = within(canvas.tokens, canvas.lengths)
         tests = (
             canvas.overflow,
-            never if halting.end is None else ((canvas.tokens == halting.end) & valid).any(1),
+            never if halting.end is None else ((canvas.tokens == halting.end) & inside).any(1),
             same & fixed,
             steps >= limit,
             never if halting.stop is None else jax.vmap(halting.stop)(canvas.tokens, canvas.lengths),
@@ -130,19 +131,19 @@ def generate(
             controls = protect(controls, protected)
         live = run.reason == RUNNING
         stay = lambda new, old: jnp.where(live.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-        moved = transition(run.canvas, controls, vocab=vocab, variant=variant)
         done = effects(run.canvas, controls, vocab=vocab, variant=variant)
+        after = moved(run.canvas, done, vocab=vocab)
         counts = [done.inserted.sum(1) if o == INSERT else (done.operations == o).sum(1) for o in COUNTED]
-        same = (moved.tokens == run.canvas.tokens).all(1) & (moved.lengths == run.canvas.lengths)
+        same = (after.tokens == run.canvas.tokens).all(1) & (after.lengths == run.canvas.lengths)
         steps = run.steps + live
-        after = _Run(
-            jax.tree.map(stay, moved, run.canvas),
-            stay(finished(moved, same, steps), run.reason),
+        run = _Run(
+            jax.tree.map(stay, after, run.canvas),
+            stay(finished(after, same, steps), run.reason),
             steps,
             run.operations + jnp.where(live[:, None], jnp.stack(counts, 1), 0).astype(jnp.int32),
             jnp.where(live, jnp.maximum(run.needed, run.canvas.lengths + counts[2] - counts[3]), run.needed),
         )
-        return after, after.canvas
+        return run, run.canvas
 
     begin = finished(canvas, jnp.zeros(rows, bool), nothing)
     run = _Run(canvas, begin, nothing, jnp.zeros((rows, 4), jnp.int32), canvas.lengths)

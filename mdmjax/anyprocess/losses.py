@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.anyprocess.policy import CONTROLS, Policy
 from mdmjax.anyprocess.teachers import IGNORE
+from mdmjax.anyprocess.transition import within
 from mdmjax.objectives import Terms
 
 REDUCTIONS = ("global", "per_sequence")
@@ -57,11 +58,6 @@ class Decisions(NamedTuple):
     def recall(self) -> Float[Array, "*B 3"]:
         """hits / wanted, NaN where nothing was wanted."""
         return jnp.where(self.wanted > 0, self.hits / jnp.maximum(self.wanted, 1), jnp.nan)
-
-
-def within(tokens: Int[Array, "B N"], lengths: Int[Array, "B"]) -> Bool[Array, "B N"]:
-    """Which positions are inside their rows."""
-    return jnp.arange(tokens.shape[1])[None] < lengths[:, None]
 
 
 def process_targets(batch: Mapping[str, Array], vocab: int) -> Targets:

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mdmjax.anyprocess.teachers import IGNORE, Move, State, apply
+from mdmjax.anyprocess.teachers import IGNORE, Move, State, TooLong, trajectory
 
 VALUE, COLOUR, MARKER, SEP = range(4)  # the places of a cell
 
@@ -264,12 +264,10 @@ def sudoku_trajectory(
     Of a puzzle with several solutions it is the first. Raises GaveUp where the puzzle takes more than `max_atoms` or
     more colours than the teacher has; ValueError where it breaks the rules or has no solution.
     """
-    state, steps = teacher.encode(puzzle), []
-    while (move := teacher(state)) is not None:
-        if len(steps) == 2 * max_atoms:
-            raise GaveUp(f"the search needs more than {max_atoms} atoms")
-        steps.append((state, move))
-        state = apply(state, move, len(teacher.names))
+    try:
+        steps, state = trajectory(teacher, teacher.encode(puzzle), 2 * max_atoms)
+    except TooLong:
+        raise GaveUp(f"the search needs more than {max_atoms} atoms") from None
     if not teacher.solved(puzzle, state):
         raise ValueError("the puzzle has no solution")
     return steps, state

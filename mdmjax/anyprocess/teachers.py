@@ -153,17 +153,21 @@ def check_move(state: State, move: Move, mask: int) -> None:
 # ---- trajectories ----------------------------------------------------------------------------------------------------
 
 
+class TooLong(ValueError):
+    """A teacher goes on after as many moves as it was given."""
+
+
 def trajectory(teacher: Teacher, state: State, limit: int) -> tuple[list[tuple[State, Move]], State]:
     """((x_0, move_0), ..., (x_{T-1}, move_{T-1})) and the final state x_T, at which the teacher halts.
 
     The final state carries no move. To teach staying there, add (x_T, make_move(x_T, mask)): nothing happens.
 
-    ValueError for a move that `check_move` refuses, and where the teacher goes on after `limit` moves.
+    ValueError for a move that `check_move` refuses; TooLong, which is one, where it goes on after `limit` moves.
     """
     mask, steps = len(teacher.names), []
     while (move := teacher(state)) is not None:
         if len(steps) == limit:
-            raise ValueError(f"the teacher has not halted after {limit} moves; the state is now {state}")
+            raise TooLong(f"the teacher has not halted after {limit} moves; the state is now {state}")
         try:
             check_move(state, move, mask)
         except ValueError as error:

@@ -27,6 +27,11 @@ class Controls(NamedTuple):
     delete: Bool[Array, "B N"]  # d, which has an effect on masks only
 
 
+def within(tokens: Int[Array, "B N"], lengths: Int[Array, "B"]) -> Bool[Array, "B N"]:
+    """Which positions are inside their rows."""
+    return jnp.arange(tokens.shape[1])[None] < lengths[:, None]
+
+
 class Effects(NamedTuple):
     """What controls do at each position of the old canvas."""
 
@@ -44,7 +49,7 @@ def effects(canvas: Canvas, controls: Controls, *, vocab: int, variant: str = "a
     if variant not in VARIANTS:
         raise ValueError(f"variant={variant!r}: must be one of {', '.join(VARIANTS)}")
     x, size = canvas.tokens, canvas.tokens.shape[1]
-    valid = jnp.arange(size)[None] < canvas.lengths[:, None]
+    valid = within(x, canvas.lengths)
     masked = x == vocab
     remask = controls.remask & valid
     unmask = masked & valid & ~remask
@@ -69,19 +74,33 @@ def transition(canvas: Canvas, controls: Controls, *, vocab: int, variant: str =
     two other ways, which are here for comparison: "literal" makes the insertions of a deleted mask too; "post_remask"
     does as well, and deletes what is a mask after remasking and unmasking. ValueError for another variant.
     """
+    return moved(canvas, effects(canvas, controls, vocab=vocab, variant=variant), vocab=vocab)
+
+
+def moved(canvas: Canvas, done: Effects, *, vocab: int) -> Canvas:
+    """The canvas after `effects`."""
     size = canvas.tokens.shape[1]
-    done = effects(canvas, controls, vocab=vocab, variant=variant)
-    position = jnp.arange(size)[None]
-    kept = (position < canvas.lengths[:, None]) & (done.operations != DELETE)
-    width = kept + done.inserted
-    start = jnp.cumsum(width, axis=1) - width
-    length = width.sum(1)
-    # everything that is not an old position is a new mask; a start beyond the buffer is dropped
-    blank = jnp.where(position < length[:, None], vocab, vocab + 1).astype(canvas.tokens.dtype)
-    rows = jnp.arange(len(blank))[:, None]
-    tokens = blank.at[rows, jnp.where(kept, start, size)].set(done.tokens, mode="drop")
-    lengths = jnp.minimum(length, size).astype(canvas.lengths.dtype)
-    return Canvas(tokens, lengths, canvas.overflow | (length > size))
+    kept = within(canvas.tokens, canvas.lengths) & (done.operations != DELETE)
+    tokens, _, needed = rebuilt(done.tokens, kept, done.inserted, size, vocab=vocab)
+    lengths = jnp.minimum(needed, size).astype(canvas.lengths.dtype)
+    return Canvas(tokens.astype(canvas.tokens.dtype), lengths, canvas.overflow | (needed > size))
+
+
+def rebuilt(
+    tokens: Int[Array, "B N"], kept: Bool[Array, "B N"], inserted: Int[Array, "B N"], size: int, *, vocab: int
+) -> tuple[Int[Array, "B M"], Int[Array, "B N"], Int[Array, "B"]]:
+    """(rows, places, needed): the kept tokens in order, `inserted` masks behind each position, kept or not.
+
+    Rows are of M = `size` positions, PAD behind what they hold, cut where a row needs more. `places` says where each
+    kept token is now, M or more where it is not.
+    """
+    width = kept + inserted
+    places = jnp.where(kept, jnp.cumsum(width, axis=1) - width, size)
+    needed = width.sum(1)
+    # everything that is not an old position is a new mask; a place beyond the buffer is dropped
+    blank = jnp.where(jnp.arange(size)[None] < needed[:, None], vocab, vocab + 1).astype(tokens.dtype)
+    rows = jnp.arange(len(tokens))[:, None]
+    return blank.at[rows, places].set(tokens, mode="drop"), places, needed
 
 
 def protect(controls: Controls, prefix: Int[Array, "B"]) -> Controls:
