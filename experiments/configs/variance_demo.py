@@ -12,6 +12,7 @@ from experiments.configs.base import QUICK, variance, variant
 def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = variance()
+    config.spreads = ("base", "exact_count")
     config.model.data.length = 64
     config.model.network.update(width=64, depth=2, heads=4, qk_norm=True)
     config.model.train.update(
