@@ -177,7 +177,7 @@ def _curves(found: dict, groups: list[str], edges: np.ndarray) -> tuple[dict[str
                 z = np.asarray(one["squares"], np.float64)[..., at].sum(-1)
                 scale = 1 / np.square(np.asarray(one["facts"]["weight"], np.float64) * rate)  # as if it were 1 / r
                 what = f"E[|Z|^2 | r] of the {group}, weight 1 / r"
-                curves[f"{group}, {name}"] = Curve(x, _binned(rate, z * scale, edges), None, "", what, label)
+                curves[f"{group}, {name}"] = Curve(x, _binned(rate, z * scale, edges), None, "|Z|^2", what, label)
         if two_ways:
             centred = losses - losses.mean(2, keepdims=True)
             both, first, second = (
@@ -185,7 +185,7 @@ def _curves(found: dict, groups: list[str], edges: np.ndarray) -> tuple[dict[str
             )
             product = np.sqrt(first * second)
             rho = both / np.where(product > 0, product, np.nan)
-            curves[name] = Curve(x, rho, None, "", "correlation of the losses of the two ways", label)
+            curves[name] = Curve(x, rho, None, "correlation", "correlation of the losses of the two ways", label)
     return curves, counts
 
 

@@ -3,7 +3,7 @@
     python -m experiments.variance --config=experiments/configs/variance_demo.py --workdir=runs/variance
 
 It trains the model and its autoregressive twin first; with --config.checkpoint.run=DIR it takes those of `train`.
-`:quick` takes half a minute. The numbers to expect are in the README.
+Less than five minutes on 2 CPU cores; `:quick` takes half a minute. The numbers to expect are in the README.
 """
 
 from experiments.configs.base import QUICK, variance, variant
