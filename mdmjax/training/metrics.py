@@ -2,8 +2,13 @@
 
 import json
 import pathlib
+import time
 
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+FLUSH_SECONDS = 30  # between two flushes of the TensorBoard file, each of which waits for the disk
 
 
 class MetricWriter:
@@ -22,14 +27,27 @@ class MetricWriter:
         temporary.write_text(text)
         temporary.replace(self.path)
         self._file = self.path.open("a")
-        self._board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=step + 1, max_queue=100)
+        board = self.path.parent / "tensorboard"
+        board.mkdir(exist_ok=True)
+        # No SummaryWriter: its thread and its hook at exit print tracebacks of their own when the disk is full.
+        self._board = EventsWriter(str(board / "events"), f".{step}")
+        self._flushed = time.time()
+        self._event(
+            step + 1, session_log=SessionLog(status=SessionLog.START)
+        )  # hides what an earlier run wrote from here
 
     def write(self, step: int, **numbers: float) -> None:
         """One row: the step and its numbers."""
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         self._file.flush()
         for name, value in numbers.items():
-            self._board.add_scalar(name, value, step)
+            self._event(step, summary=summary.scalar(name, value))
+        if time.time() - self._flushed > FLUSH_SECONDS:
+            self._board.flush()
+            self._flushed = time.time()
+
+    def _event(self, step: int, **what) -> None:
+        self._board.write_event(Event(wall_time=time.time(), step=step, **what))
 
     def close(self) -> None:
         self._file.close()
