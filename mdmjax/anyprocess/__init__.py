@@ -21,9 +21,10 @@ from mdmjax.anyprocess.losses import (
     process_targets,
     supervised_loss,
 )
+from mdmjax.anyprocess.many import Finished, generate_all
 from mdmjax.anyprocess.mincut import Graph, MinCut, graph_state, random_graph
 from mdmjax.anyprocess.parity import PairParity, WindowParity, parity_state
-from mdmjax.anyprocess.policy import CONTROLS, Policy
+from mdmjax.anyprocess.policy import CONTROLS, Policy, Window
 from mdmjax.anyprocess.self_supervised import SelfSupervised
 from mdmjax.anyprocess.sudoku import GaveUp, Sudoku, sudoku_trajectory
 from mdmjax.anyprocess.teachers import (
@@ -51,6 +52,7 @@ __all__ = [
     "Delete",
     "Dyck",
     "Effects",
+    "Finished",
     "GaveUp",
     "Generated",
     "Graph",
@@ -72,6 +74,7 @@ __all__ = [
     "Targets",
     "Teacher",
     "TwoBuffers",
+    "Window",
     "WindowParity",
     "apply",
     "balance_of",
@@ -85,6 +88,7 @@ __all__ = [
     "decisions",
     "effects",
     "generate",
+    "generate_all",
     "graph_state",
     "list_memory",
     "list_ranking",

@@ -16,13 +16,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.anyprocess.policy import Policy
 from mdmjax.anyprocess.transition import Controls, effects, moved, protect, within
-from mdmjax.base import DELETE, INSERT, REMASK, UNMASK, Canvas
+from mdmjax.base import DELETE, INSERT, REMASK, UNMASK, Canvas, Trace
 from mdmjax.process import example_keys
 from mdmjax.sampling import drive
 
 RUNNING, OVERFLOW, END, FIXED, LIMIT, STOPPED = range(6)  # why a row has finished, in the order of the tests
 REASONS = ("running", "overflow", "end token", "fixed point", "step limit", "stopped")
 COUNTED = (UNMASK, REMASK, INSERT, DELETE)
+MOST = 1e4  # a finite logit for what is certain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,27 +31,43 @@ class Decoding:
     """How a policy's logits become decisions: the likeliest token and each operation whose probability is above its
     threshold (remask, insert, delete), or, with `draw`, a token and operations at random with those probabilities.
 
-    ValueError for a threshold outside [0, 1].
+    With `draw`, what has a probability below `least` never happens, and an operation above 1 - `least` always does.
+    `single` inserts at one position of a row at most, as the decisions would do given that no more than one of them
+    says so: P(i) is proportional to p_i / (1 - p_i), and that of none to 1.
+
+    ValueError for a threshold outside [0, 1] and for `least` outside [0, 1/2).
     """
 
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
     draw: bool = False
+    least: float = 0.0
+    single: bool = False
 
     def __post_init__(self):
         if len(self.thresholds) != 3 or not all(0 <= p <= 1 for p in self.thresholds):
             raise ValueError(f"Decoding(thresholds={self.thresholds}): three numbers in [0, 1] are needed")
+        if not 0 <= self.least < 0.5:
+            raise ValueError(f"Decoding(least={self.least}): must be in [0, 1/2)")
 
     def __call__(self, key: Key[Array, ""], logits: Float[Array, "N V"], controls: Float[Array, "N 3"]) -> Controls:
-        """The decisions for one row. With `draw` the key is consumed."""
+        """The decisions for one row; `controls` are -inf beyond its end. With `draw` the key is consumed."""
+        # logit p > logit threshold: at thresholds 0 and 1 it always and never fires
+        limits = jnp.array([_logit(p) for p in self.thresholds], controls.dtype)[None]
         if self.draw:
-            of_token, of_operation = jax.random.split(key)
-            values = jax.random.categorical(of_token, logits)
+            of_token, of_operation, of_place = jax.random.split(key, 3)
+            likely = jax.nn.log_softmax(logits) >= _log(self.least)
+            values = jax.random.categorical(of_token, jnp.where(likely, logits, -jnp.inf))
+            least = _logit(self.least)
+            controls = jnp.where(controls < least, -jnp.inf, jnp.where(controls > -least, jnp.inf, controls))
             fired = jax.random.uniform(of_operation, controls.shape) < jax.nn.sigmoid(controls)
         else:
             values = jnp.argmax(logits, 1)
-            # logit p > logit threshold: at thresholds 0 and 1 it always and never fires
-            fired = controls > jnp.array([_logit(p) for p in self.thresholds], controls.dtype)[None]
+            fired = controls > limits
         remask, insert, delete = fired.T
+        if self.single:
+            odds = jnp.append(controls[:, 1], 0.0 if self.draw else limits[0, 1])
+            place = jax.random.categorical(of_place, jnp.minimum(odds, MOST)) if self.draw else jnp.argmax(odds)
+            insert = jnp.arange(len(insert)) == place
         return Controls(values, remask, insert.astype(jnp.int32), delete)
 
 
@@ -73,7 +90,7 @@ class Generated(NamedTuple):
     steps: Int[Array, "B"]  # denoiser calls that served the row
     operations: Int[Array, "B 4"]  # how many tokens were unmasked, remasked, inserted, deleted
     needed: Int[Array, "B"]  # the most positions that the row wanted
-    states: Canvas | None  # [T + 1, ...] with trace: the canvas before each step, and the last
+    trace: Trace | None  # t is 0 throughout, for a policy knows no time
 
 
 class _Run(NamedTuple):
@@ -96,20 +113,27 @@ def generate(
     protected: Int[Array, "B"] | None = None,
     ids: Int[Array, "B"] | None = None,
     variant: str = "algorithm1",
+    begin: Int[Array, "B"] | None = None,
+    calls: int | None = None,
     trace: bool = False,
 ) -> Generated:
     """Steps of `policy(tokens [B, N], lengths [B]) -> (logits [B, N, V], controls [B, N, 3])` until each row finishes.
 
     A row that has finished stays as it is; the loop ends with the last one, after `limit` steps at most. `protected`
     tokens at the beginning of a row are never remasked or deleted. Randomness of a row is that of fold_in(key, its id)
-    and the number of the step. Consumes `key`. A trace keeps limit + 1 canvases. Pure; ValueError for limit < 1.
+    and the number of the step. Consumes `key`.
+
+    The work can be done in pieces: after `calls` steps a row that has not finished is RUNNING still, and goes on from
+    its canvas with `begin`, the steps that it has had; all the same then as in one piece (see `generate_all`). A trace
+    keeps calls + 1 canvases, and four arrays of their size. Pure; ValueError for limit < 1 and calls < 1.
     """
-    if limit < 1:
-        raise ValueError(f"limit={limit}: at least one step is needed")
+    calls = limit if calls is None else calls
+    if min(limit, calls) < 1:
+        raise ValueError(f"limit={limit}, calls={calls}: at least one step is needed")
     fixed = not decoding.draw if halting.fixed is None else halting.fixed
     rows = len(canvas.tokens)
     row_keys = example_keys(key, jnp.arange(rows) if ids is None else ids)
-    nothing = jnp.zeros(rows, jnp.int32)
+    begin = jnp.zeros(rows, jnp.int32) if begin is None else begin.astype(jnp.int32)
 
     def finished(canvas: Canvas, same: Bool[Array, "B"], steps: Int[Array, "B"]) -> Int[Array, "B"]:
         never = jnp.zeros(rows, bool)
@@ -125,8 +149,9 @@ def generate(
 
     def advance(run: _Run):
         logits, operations = policy(run.canvas.tokens, run.canvas.lengths)
+        inside = within(run.canvas.tokens, run.canvas.lengths)
         keys = jax.vmap(jax.random.fold_in)(row_keys, run.steps)
-        controls = jax.vmap(decoding)(keys, logits, operations)
+        controls = jax.vmap(decoding)(keys, logits, jnp.where(inside[..., None], operations, -jnp.inf))
         if protected is not None:
             controls = protect(controls, protected)
         live = run.reason == RUNNING
@@ -136,6 +161,7 @@ def generate(
         counts = [done.inserted.sum(1) if o == INSERT else (done.operations == o).sum(1) for o in COUNTED]
         same = (after.tokens == run.canvas.tokens).all(1) & (after.lengths == run.canvas.lengths)
         steps = run.steps + live
+        number = jnp.where(live, run.steps, -1)
         run = _Run(
             jax.tree.map(stay, after, run.canvas),
             stay(finished(after, same, steps), run.reason),
@@ -143,14 +169,31 @@ def generate(
             run.operations + jnp.where(live[:, None], jnp.stack(counts, 1), 0).astype(jnp.int32),
             jnp.where(live, jnp.maximum(run.needed, run.canvas.lengths + counts[2] - counts[3]), run.needed),
         )
-        return run, run.canvas
+        if not trace:
+            return run, None
+        written = (done.operations == UNMASK) & live[:, None]
+        chosen = jnp.take_along_axis(logits, controls.values[..., None], 2)[..., 0]
+        confidence = jnp.where(written, jnp.exp(chosen - jax.nn.logsumexp(logits, 2)), 0)
+        of_live = lambda x: jnp.where(live[:, None], x, 0)  # 0 is KEEP
+        return run, (run.canvas, confidence, of_live(done.operations), of_live(done.inserted), number)
 
-    begin = finished(canvas, jnp.zeros(rows, bool), nothing)
-    run = _Run(canvas, begin, nothing, jnp.zeros((rows, 4), jnp.int32), canvas.lengths)
+    def idle(run: _Run):
+        nothing = jnp.zeros_like(run.canvas.tokens)
+        return run.canvas, nothing.astype(jnp.result_type(float)), nothing, nothing, jnp.full_like(run.steps, -1)
+
+    start = finished(canvas, jnp.zeros(rows, bool), begin)
+    run = _Run(canvas, start, begin, jnp.zeros((rows, 4), jnp.int32), canvas.lengths)
     live = lambda run: (run.reason == RUNNING).any()
-    run, seen = drive(advance, run, live, limit, (lambda run: run.canvas) if trace else None)
-    states = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), canvas, seen) if trace else None
-    return Generated(*run, states)
+    run, seen = drive(advance, run, live, calls, idle if trace else None)
+    if seen is None:
+        return Generated(*run, None)
+    states, confidence, operations, inserted, numbers = seen
+    tokens, lengths = (
+        jnp.concatenate([first[None], rest])
+        for first, rest in ((canvas.tokens, states.tokens), (canvas.lengths, states.lengths))
+    )
+    times = jnp.zeros_like(numbers, jnp.result_type(float))
+    return Generated(*run, Trace(tokens, confidence, operations, numbers, times, inserted, lengths))
 
 
 def canvas_of(states, length: int, *, vocab: int) -> Canvas:
@@ -171,18 +214,26 @@ def canvas_of(states, length: int, *, vocab: int) -> Canvas:
     return Canvas(jnp.asarray(tokens), jnp.asarray(lengths), jnp.zeros(len(states), bool))
 
 
-def check_overflow(found: Generated) -> None:
-    """ValueError that names a row which wanted more positions than there are, and how many; waits for the device."""
+def check_overflow(found: Generated, ids: np.ndarray | None = None) -> None:
+    """ValueError that names a row which wanted more positions than there are, and how many; waits for the device.
+
+    `ids` are the numbers by which the user knows the rows.
+    """
     rows = np.flatnonzero(np.asarray(found.canvas.overflow))
     if len(rows):
         row, size = rows[0], found.canvas.tokens.shape[1]
         more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
         raise ValueError(
-            f"row {row}{more}: step {int(found.steps[row])} needs {int(found.needed[row])} positions and the canvas "
-            f"has {size}: give a longer one"
+            f"row {row if ids is None else ids[row]}{more}: step {int(found.steps[row])} needs "
+            f"{int(found.needed[row])} positions and the canvas has {size}: give a longer one"
         )
 
 
 def _logit(p: float) -> float:
     """log(p / (1 - p)), infinite at the ends."""
     return -math.inf if p == 0 else math.inf if p == 1 else math.log(p / (1 - p))
+
+
+def _log(p: float) -> float:
+    """log p, -inf at 0."""
+    return -math.inf if p == 0 else math.log(p)

@@ -1,7 +1,9 @@
 """What a policy of any-process generation is: a token and three decisions for each position of a canvas."""
 
+import dataclasses
 from typing import Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 CONTROLS = ("remask", "insert", "delete")  # the order of the last axis of control logits and of their labels
@@ -20,3 +22,23 @@ class Policy(Protocol):
     def __call__(
         self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"]
     ) -> tuple[Float[Array, "B N V"], Float[Array, "B N 3"]]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A policy that looks at the first `size` tokens of each row, and does nothing beyond them.
+
+    A step costs the same whatever the length; what is right on all windows is right at every length. Beyond the window
+    the logits are 0 and the controls -inf.
+    """
+
+    policy: Policy
+    size: int
+
+    def __call__(
+        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"]
+    ) -> tuple[Float[Array, "B N V"], Float[Array, "B N 3"]]:
+        size = min(self.size, tokens.shape[1])
+        logits, controls = self.policy(tokens[:, :size], jnp.minimum(lengths, size))
+        beyond = ((0, 0), (0, tokens.shape[1] - size), (0, 0))
+        return jnp.pad(logits, beyond), jnp.pad(controls, beyond, constant_values=-jnp.inf)

@@ -4,6 +4,8 @@ from mdmjax.networks.attention import Attend, Splash, cudnn, naive, xla
 from mdmjax.networks.functional import Bound, Model, parameter_count
 from mdmjax.networks.legality import Legal
 from mdmjax.networks.linear import LinearConfig, linear
+from mdmjax.networks.policy import PolicyConfig, policy_network
+from mdmjax.networks.relations import Relations, grid_relations
 from mdmjax.networks.transformer import TransformerConfig, forward_flops, transformer
 
 __all__ = [
@@ -12,13 +14,17 @@ __all__ = [
     "Legal",
     "LinearConfig",
     "Model",
+    "PolicyConfig",
+    "Relations",
     "Splash",
     "TransformerConfig",
     "cudnn",
     "forward_flops",
+    "grid_relations",
     "linear",
     "naive",
     "parameter_count",
+    "policy_network",
     "transformer",
     "xla",
 ]

@@ -69,12 +69,22 @@ def xla(
 
         dv = e^T g,   ds = e * (g v^T - delta),   dq = ds k,   dk = ds^T q.
     """
+    length, groups = q.shape[1], q.shape[2] // k.shape[2]
+    return attend_seen(q, k, v, _seen(groups * length, length, causal, valid))
+
+
+def attend_seen(
+    q: Float[Array, "B L H d"],
+    k: Float[Array, "B L N d"],
+    v: Float[Array, "B L N d"],
+    seen: Bool[Array, "*s"] | None,
+) -> Float[Array, "B L H d"]:
+    """`xla`, where `seen`, that broadcasts to [B, N, G L, L], says which keys are seen; None: all. G = H / N."""
     rows, length, heads, size = q.shape
     groups = heads // k.shape[2]
     # Grouped queries are more rows of the same key head: [B, N, G L, d] against [B, N, L, d], one batched matmul each.
     q = (q / np.sqrt(size).astype(q.dtype)).reshape(rows, length, -1, groups, size)
     q = q.transpose(0, 2, 3, 1, 4).reshape(rows, -1, groups * length, size)
-    seen = _seen(groups * length, length, causal, valid)
     out = _xla(q, k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3), seen)
     return out.reshape(rows, -1, groups, length, size).transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, size)
 

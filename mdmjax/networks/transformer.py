@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mdmjax.networks.attention import Attend, xla
 from mdmjax.networks.functional import Model
 from mdmjax.networks.layers import Attention, Block, Modulation, RMSNorm, TimeEmbedding, modulate, rotary_table
+
+small = nnx.initializers.normal(0.02)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class TransformerConfig:
     pads: bool = False  # rows may hold PAD (V + 1), which is never attended to
     attention: Attend = xla
     dtype: Any = jnp.float32  # of activations; parameters, norms, softmax and logits are float32
+    loops: int = 1  # times that the blocks are gone through, with the same parameters: a looped transformer
     scan: bool = False  # one traced block over stacked parameters, for depth 24 and more
     remat: bool = False  # recompute each block in the backward pass instead of keeping what is inside
     rope_base: float = 10_000.0
@@ -47,7 +50,7 @@ class TransformerConfig:
     gather: Callable[[Any], Any] = lambda params: params
 
     def __post_init__(self):
-        for name in ("vocab", "length", "width", "depth", "heads", "kv_heads", "ff"):
+        for name in ("vocab", "length", "width", "depth", "heads", "kv_heads", "ff", "loops"):
             size = getattr(self, name)
             if size is not None and size < 1:
                 raise ValueError(f"{name}={size}: must be at least 1")
@@ -84,16 +87,14 @@ def transformer(config: TransformerConfig) -> Model:
     return Model(Transformer, config)
 
 
-class Transformer(nnx.Module):
-    """tokens -> embed -> blocks -> norm (the features) -> readout."""
+class Stack(nnx.Module):
+    """Blocks over vectors, and the norm behind them. Networks differ in what they embed, and in what they read out."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    def _build(self, config: TransformerConfig, places: int, rngs: nnx.Rngs) -> None:
+        """Makes all parts, of a network for at most that many places."""
         self.config = config
-        small = nnx.initializers.normal(0.02)
-        rows = config.vocab + (2 if config.pads else 1)
-        self.embed = nnx.Embed(rows, config.width, dtype=config.dtype, embedding_init=small, rngs=rngs)
         if config.places:
-            self.places = nnx.Embed(config.length, config.width, dtype=config.dtype, embedding_init=small, rngs=rngs)
+            self.places = nnx.Embed(places, config.width, dtype=config.dtype, embedding_init=small, rngs=rngs)
         if config.time:
             self.time = TimeEmbedding(config.width, dtype=config.dtype, rngs=rngs)
             self.modulation = Modulation(config.width, 2, dtype=config.dtype, rngs=rngs)
@@ -103,40 +104,58 @@ class Transformer(nnx.Module):
         else:
             self.blocks = nnx.List([_block(config, key) for key in keys])
         self.norm = RMSNorm(config.width)
-        if not config.tied:
-            self.readout = nnx.Linear(config.width, config.vocab, use_bias=False, kernel_init=small, rngs=rngs)
 
-    def features(self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None) -> Float[Array, "B L D"]:
-        config = self.config
-        rows, length = tokens.shape
-        if length > config.length:
-            raise ValueError(f"rows of {length} tokens; this network was made for at most length={config.length}")
+    def encode(
+        self, x: Float[Array, "B L D"], valid: Bool[Array, "B L"] | None, t: Float[Array, "B"] | None
+    ) -> Float[Array, "B L D"]:
+        """Features of embedded tokens. `valid` says which may be attended to; None: all."""
+        config, length = self.config, x.shape[1]
         if config.time and t is None:
             raise ValueError("this network is conditioned on time: pass t, one time for each row")
-        if config.causal:
-            tokens = jnp.concatenate([jnp.full((rows, 1), config.mask, tokens.dtype), tokens[:, :-1]], axis=1)
-        valid = tokens != config.pad if config.pads else None
         condition = self.time(t) if config.time else None
         table = rotary_table(length, config.width // config.heads, config.rope_base)
 
         def apply(block, x):
             return config.constrain(block(x, table, valid, condition))
 
-        x = self.embed(tokens)
         if config.places:
             x = x + self.places(jnp.arange(length))[None]
         x = config.constrain(x)
+        for _ in range(config.loops):
+            x = self._once(apply, x)
+        x = self.norm(x)
+        return config.constrain(modulate(x, *self.modulation(condition)) if config.time else x)
+
+    def _once(self, apply: Callable, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        config = self.config
         if config.scan:
             graph, stacked = _split(self.blocks)
             step = _remat(config, lambda x, params: (apply(nnx.merge(graph, config.gather(params)), x), None))
-            x, _ = jax.lax.scan(step, x, stacked)
-        else:
-            for block in self.blocks:
-                graph, params = _split(block)
-                step = _remat(config, lambda x, params, graph=graph: apply(nnx.merge(graph, config.gather(params)), x))
-                x = step(x, params)
-        x = self.norm(x)
-        return config.constrain(modulate(x, *self.modulation(condition)) if config.time else x)
+            return jax.lax.scan(step, x, stacked)[0]
+        for block in self.blocks:
+            graph, params = _split(block)
+            step = _remat(config, lambda x, params, graph=graph: apply(nnx.merge(graph, config.gather(params)), x))
+            x = step(x, params)
+        return x
+
+
+class Transformer(Stack):
+    """tokens -> embed -> blocks -> norm (the features) -> readout."""
+
+    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+        rows = config.vocab + (2 if config.pads else 1)
+        self.embed = nnx.Embed(rows, config.width, dtype=config.dtype, embedding_init=small, rngs=rngs)
+        self._build(config, config.length, rngs)
+        if not config.tied:
+            self.readout = nnx.Linear(config.width, config.vocab, use_bias=False, kernel_init=small, rngs=rngs)
+
+    def features(self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None) -> Float[Array, "B L D"]:
+        config = self.config
+        rows, length = tokens.shape
+        check_length(length, config.length)
+        if config.causal:
+            tokens = jnp.concatenate([jnp.full((rows, 1), config.mask, tokens.dtype), tokens[:, :-1]], axis=1)
+        return self.encode(self.embed(tokens), tokens != config.pad if config.pads else None, t)
 
     def logits(self, features: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         config = self.config
@@ -149,6 +168,12 @@ class Transformer(nnx.Module):
             preferred_element_type=jnp.promote_types(config.dtype, jnp.float32),
         )
         return config.constrain(logits.reshape(*features.shape[:-1], config.vocab))
+
+
+def check_length(length: int, most: int) -> None:
+    """ValueError for a row that is too long."""
+    if length > most:
+        raise ValueError(f"rows of {length} tokens; this network was made for at most length={most}")
 
 
 def _block(config: TransformerConfig, key: Array) -> Block:
@@ -196,7 +221,7 @@ def forward_flops(config: TransformerConfig, batch: int, length: int) -> int:
     token = width * head * 2 * (config.heads + config.key_heads)  # query, out; key, value
     token += 2 * length * width  # scores and weighted values
     token += 3 * width * config.hidden
-    total = batch * length * (config.depth * token + width * config.vocab)
+    total = batch * length * (config.loops * config.depth * token + width * config.vocab)
     if config.time:
         total += batch * (256 * width + width**2 + (6 * config.depth + 2) * width**2)
     return 2 * total

@@ -9,14 +9,17 @@ from mdmjax.anyprocess import (
     REASONS,
     Decoding,
     Halting,
+    Window,
     WindowParity,
     canvas_of,
     check_overflow,
     generate,
+    generate_all,
     parity_state,
     trajectory,
 )
 from mdmjax.base import DELETE, KEEP, REMASK
+from mdmjax.reports import trace_html
 
 PARITY = WindowParity()
 V, N, BIG = 3, 12, 8.0
@@ -56,10 +59,14 @@ def test_a_policy_does_what_its_teacher_does():
         assert found.steps[row] == len(steps) and tokens_of(found.canvas, row) == last
         assert PARITY.answer(last) == bits.sum() % 2 and REASONS[found.reason[row]] == "stopped"
         for call, (before, _) in enumerate(steps):
-            assert tokens_of(jax.tree.map(lambda x, c=call: x[c], found.states), row) == before
+            tokens, length = found.trace.tokens[call, row], found.trace.lengths[call, row]
+            assert tuple(np.asarray(tokens[:length]).tolist()) == before
         removed = len(state) - len(last)
         assert found.operations[row].tolist() == [0, removed, 0, removed]
-    assert found.states.tokens.shape == (31, len(states), N)
+    assert found.trace.tokens.shape == (31, len(states), N)
+    steps = np.where(np.arange(30)[:, None] < np.asarray(found.steps), np.arange(30)[:, None], -1)
+    assert (np.asarray(found.trace.steps) == steps).all()
+    assert "Sampler trace" in trace_html(found.trace, PARITY.names)
 
 
 def test_a_row_alone_is_the_row_of_the_batch():
@@ -74,6 +81,81 @@ def test_a_row_alone_is_the_row_of_the_batch():
         alone = run(policy, [state], ids=jnp.array([row]), **how)
         assert tokens_of(alone.canvas, 0) == tokens_of(together.canvas, row)
         assert REASONS[alone.reason[0]] == "step limit" and alone.steps[0] == 5
+
+
+def test_in_pieces_and_through_few_slots_it_is_the_same():
+    """With random decisions: states, reasons, steps and operations of every row, whatever slot it was in."""
+    of_token = jnp.asarray(np.random.default_rng(1).normal(size=(V + 2, V + 3)))
+    policy = lambda tokens, lengths: (of_token[tokens, :V], of_token[tokens, V:] - 1)
+    states = [(0, *[n >> i & 1 for i in range(3)], 3) for n in range(7)]
+    how = dict(
+        decoding=Decoding(draw=True), limit=9, halting=Halting(stop=lambda tokens, n: (n < 3) | (tokens[n - 1] == 2))
+    )
+    whole = run(policy, states, size=300, **how)
+    piece = jax.jit(
+        lambda canvas, steps, ids: generate(
+            policy, canvas, vocab=V, key=jax.random.key(0), begin=steps, ids=ids, calls=2, **how
+        )
+    )
+    told = []
+    found = generate_all(piece, states, length=300, slots=3, vocab=V, progress=told.append)
+    assert found.states == [tokens_of(whole.canvas, row) for row in range(7)]
+    assert found.reason.tolist() == whole.reason.tolist() and found.steps.tolist() == whole.steps.tolist()
+    assert (found.operations == np.asarray(whole.operations)).all() and len(set(found.steps.tolist())) > 2
+    assert told[-1] == 7 and found.steps.sum() / 3 <= found.calls < found.steps.sum()
+    with pytest.raises(ValueError, match="row 5: step 2 needs 4 positions and the canvas has 3"):
+        stop = Halting(stop=lambda tokens, length: tokens[0] == 2)
+        grow = jax.jit(
+            lambda canvas, steps, ids: generate(
+                constant(insert=BIG),
+                canvas,
+                vocab=V,
+                key=jax.random.key(0),
+                limit=9,
+                begin=steps,
+                calls=1,
+                halting=stop,
+            )
+        )
+        generate_all(grow, [(2,)] * 5 + [(0,)] + [(2,)] * 2, length=3, slots=2, vocab=V)
+    with pytest.raises(ValueError, match="0 slots for 1 rows"):
+        generate_all(piece, states[:1], length=9, slots=0, vocab=V)
+
+
+def test_a_window_sees_what_it_should():
+    """The same as the policy where that looks no further, and nothing beyond."""
+    calls = []
+    policy = lambda tokens, lengths: calls.append(tokens.shape) or window(tokens, lengths)
+    tokens, lengths = jnp.array([[0, 1, 2, 2, 1, 4], [0, 2, 4, 4, 4, 4]]), jnp.array([5, 2])
+    (logits, controls), (_, whole) = Window(policy, 3)(tokens, lengths), window(tokens, lengths)
+    assert calls == [(2, 3)] and logits.shape == (2, 6, V)
+    assert (controls[:, :3] == whole[:, :3]).all() and (controls[:, 3:] == -jnp.inf).all()
+    assert Window(policy, 9)(tokens, lengths)[1].shape == whole.shape
+
+
+def test_decisions_that_are_drawn_have_their_laws():
+    """`least` cuts what is rarer; `single` inserts at one place at most, with the law of one that fired alone."""
+    p = jnp.array([0.3, 0.02, 0.6, 0.99])
+    controls = jnp.stack([jnp.log(p / (1 - p))] * 3, 1)
+    logits = jnp.log(jnp.array([[0.9, 0.095, 0.005]] * 4))
+    draw = lambda decoding: jax.jit(lambda keys: jax.vmap(lambda k: decoding(k, logits, controls))(keys))(
+        jax.random.split(jax.random.key(0), 4000)
+    )
+    plain, cut = draw(Decoding(draw=True)), draw(Decoding(draw=True, least=0.05))
+    assert (plain.values == 2).any() and not (cut.values == 2).any()
+    rates = np.asarray(cut.remask.mean(0))
+    assert rates[1] == 0 and rates[3] == 1 and abs(rates[0] - 0.3) < 0.03  # four standard errors
+    assert 0 < plain.remask[:, 1].mean() < 0.04
+    assert abs((cut.values == 1).mean() - 0.095 / 0.995) < 0.01
+    single = draw(Decoding(draw=True, single=True)).insert
+    odds = np.append(np.asarray(p / (1 - p)), 1)
+    counts = np.append(np.asarray(single.mean(0)), 1 - single.sum(1).mean())
+    assert set(single.sum(1).tolist()) == {0, 1}
+    error = np.sqrt(odds / odds.sum() * (1 - odds / odds.sum()) / 4000)
+    assert (np.abs(counts - odds / odds.sum()) < 4 * error).all()
+    best = Decoding(single=True)(jax.random.key(0), logits, controls)
+    assert best.insert.tolist() == [0, 0, 0, 1] and best.remask.tolist() == [False, False, True, True]
+    assert Decoding(single=True)(jax.random.key(0), logits, controls - 9).insert.tolist() == [0, 0, 0, 0]
 
 
 def constant(remask=-BIG, insert=-BIG, delete=-BIG, token=1):
@@ -136,7 +218,7 @@ def test_thresholds():
     "make, words",
     [
         (lambda: Decoding((0.5, 1.5, 0.5)), r"thresholds=.*\[0, 1\]"),
-        (lambda: run(constant(), [(0,)], limit=0), "limit=0: at least one"),
+        (lambda: run(constant(), [(0,)], limit=0), "limit=0, calls=0: at least one"),
         (lambda: canvas_of([(0,), ()], 4, vocab=V), "row 1 is empty"),
         (lambda: canvas_of([(0, 1, 2)], 2, vocab=V), "row 0 needs 3 positions, and there are 2"),
         (lambda: canvas_of([(0, 4)], 2, vocab=V), "row 0 has 4"),

@@ -1,0 +1,64 @@
+"""Many rows through a few slots: rows that finish make room for others, so that no call serves finished rows only."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from mdmjax.anyprocess.generation import RUNNING, Generated, canvas_of, check_overflow
+from mdmjax.anyprocess.teachers import State
+from mdmjax.base import Canvas
+
+
+class Finished(NamedTuple):
+    """What became of each of N rows."""
+
+    states: list[State]
+    reason: np.ndarray  # [N], of REASONS
+    steps: np.ndarray  # [N] calls that served the row
+    operations: np.ndarray  # [N, 4] tokens unmasked, remasked, inserted, deleted
+    calls: int  # denoiser calls made, each of them for all slots
+
+
+def generate_all(
+    run: Callable[..., Generated],
+    states: Sequence[State],
+    *,
+    length: int,
+    slots: int,
+    vocab: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Finished:
+    """Runs every state to its end, in `slots` rows of `length` positions at a time.
+
+    `run(canvas, steps [B], ids [B]) -> Generated` makes some calls, going on from the given numbers of steps: that is
+    `generate` with `begin` and `calls`, under jit. `ids` are the numbers of the states, so that each has the randomness
+    that it would have in any other slots. `progress` is told how many rows have finished.
+
+    ValueError for no state, for fewer than one slot, and as `canvas_of` and `check_overflow`.
+    """
+    if slots < 1 or not len(states):
+        raise ValueError(f"{slots} slots for {len(states)} rows: at least one of each is needed")
+    count, slots = len(states), min(slots, len(states))
+    first = canvas_of(states, length, vocab=vocab)
+    tokens, lengths = np.array(first.tokens), np.array(first.lengths)
+    reason, steps, operations = np.full(count, RUNNING), np.zeros(count, int), np.zeros((count, 4), int)
+    slot, waiting, calls = np.arange(slots), slots, 0
+    while True:
+        canvas = Canvas(jnp.asarray(tokens[slot]), jnp.asarray(lengths[slot]), jnp.zeros(slots, bool))
+        found = run(canvas, jnp.asarray(steps[slot], jnp.int32), jnp.asarray(slot, jnp.int32))
+        check_overflow(found, slot)
+        live = reason[slot] == RUNNING  # a slot may hold a row that has finished, where none is waiting
+        calls += int((np.asarray(found.steps) - steps[slot])[live].max(initial=0))
+        operations[slot[live]] += np.asarray(found.operations)[live]
+        tokens[slot], lengths[slot] = np.asarray(found.canvas.tokens), np.asarray(found.canvas.lengths)
+        steps[slot], reason[slot] = np.asarray(found.steps), np.asarray(found.reason)
+        progress(int((reason != RUNNING).sum()))
+        free = np.flatnonzero(reason[slot] != RUNNING)
+        if len(free) == slots and waiting == count:
+            rows = [tuple(row[:n].tolist()) for row, n in zip(tokens, lengths, strict=True)]
+            return Finished(rows, reason, steps, operations, calls)
+        taken = free[: count - waiting]
+        slot[taken] = np.arange(waiting, waiting + len(taken))
+        waiting += len(taken)

@@ -1,0 +1,104 @@
+"""The network of a policy of any-process generation: a transformer with a token and three decisions at each position.
+
+It is a function of tokens and lengths (`anyprocess.Policy`): positions are those of the canvas as it is now, beyond a
+row's length nothing is attended to, and it knows no time.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from mdmjax.networks.functional import Bound, Model, Params
+from mdmjax.networks.transformer import Stack, TransformerConfig, check_length, small
+
+DECISIONS = 3  # remask, insert, delete
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """`network` of V tokens and rows of at most `length`; it embeds PAD too, and its `tied` and `time` are not used.
+
+    patch: so many tokens are one place of the blocks, where their embeddings, each from a table of its own, are added,
+    and from which each is read out by a head of its own. For rows made of cells of so many tokens: attention costs a
+    patch^2-th, all else a patch-th. ValueError where `length` is not a multiple of it, for a causal or time-conditioned
+    network, and for patch < 1.
+    """
+
+    network: TransformerConfig
+    patch: int = 1
+    bias: float = -2.0  # of the decisions at first: each has probability sigmoid(bias)
+
+    def __post_init__(self):
+        network = self.network
+        if self.patch < 1 or network.length % self.patch:
+            raise ValueError(f"patch={self.patch}: must be at least 1, and divide length={network.length}")
+        if network.causal or network.time:
+            raise ValueError("a policy sees the whole canvas and knows no time: causal=False, time=False")
+
+
+def policy_network(config: PolicyConfig) -> "PolicyModel":
+    """The policy as pure functions: `init(key) -> params`, `bind(params) -> policy`."""
+    return PolicyModel(PolicyNetwork, config)
+
+
+class PolicyModel(Model):
+    """A policy network without its parameters."""
+
+    def bind(self, params: Params) -> "BoundPolicy":
+        """`policy(tokens [B, N], lengths [B]) -> (logits [B, N, V], controls [B, N, 3])`, in float32."""
+        return BoundPolicy(params, self)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BoundPolicy(Bound):
+    """A policy network with its parameters."""
+
+    def __call__(  # ty: ignore[invalid-method-override]
+        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"]
+    ) -> tuple[Float[Array, "B N V"], Float[Array, "B N 3"]]:
+        return self._module(tokens, lengths)
+
+
+class PolicyNetwork(Stack):
+    """tokens -> embed -> blocks -> norm -> logits of the token, zero at first, and of the decisions (arXiv 2510.06190).
+
+    The decisions' weights are N(0, 0.02^2) at first and their biases `bias`.
+    """
+
+    def __init__(self, config: PolicyConfig, rngs: nnx.Rngs):
+        network, patch = config.network, config.patch
+        self.patch, self.length = patch, network.length
+        tables = patch * (network.vocab + 2)
+        self.embed = nnx.Embed(tables, network.width, dtype=network.dtype, embedding_init=small, rngs=rngs)
+        self._build(network, network.length // patch, rngs)
+        zeros = nnx.initializers.zeros
+        self.readout = nnx.Linear(
+            network.width, patch * network.vocab, use_bias=False, kernel_init=zeros, dtype=network.dtype, rngs=rngs
+        )
+        self.decisions = nnx.Linear(
+            network.width,
+            patch * DECISIONS,
+            kernel_init=small,
+            bias_init=nnx.initializers.constant(config.bias),
+            dtype=network.dtype,
+            rngs=rngs,
+        )
+
+    def __call__(
+        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"]
+    ) -> tuple[Float[Array, "B N V"], Float[Array, "B N 3"]]:
+        network, patch = self.config, self.patch
+        rows, length = tokens.shape
+        check_length(length, self.length)
+        if length % patch:
+            raise ValueError(f"rows of {length} tokens; this network reads cells of {patch}")
+        inside = jnp.arange(length)[None] < lengths[:, None]
+        tokens = jnp.where(inside, tokens, network.pad)  # what stands beyond a row changes nothing
+        places = tokens.reshape(rows, length // patch, patch) + (network.vocab + 2) * jnp.arange(patch)[None, None]
+        features = self.encode(self.embed(places).sum(2), inside[:, ::patch], None)
+        of_tokens = lambda x: x.reshape(rows, length, -1).astype(jnp.promote_types(x.dtype, jnp.float32))
+        return of_tokens(self.readout(features)), of_tokens(self.decisions(features))

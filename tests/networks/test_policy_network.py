@@ -1,0 +1,122 @@
+"""The policy's network: what it says at first, what it may not see, cells read as one place; attention in a grid."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdmjax.networks import (
+    PolicyConfig,
+    TransformerConfig,
+    grid_relations,
+    naive,
+    parameter_count,
+    policy_network,
+    transformer,
+)
+
+V, N = 5, 12
+
+
+def network(**choices):
+    patch = choices.pop("patch", 1)
+    config = TransformerConfig(V, N, width=16, depth=2, heads=2, **choices)
+    model = policy_network(PolicyConfig(config, patch=patch))
+    params = model.init(jax.random.key(0))
+    return jax.jit(lambda params, tokens, lengths: model.bind(params)(tokens, lengths)), params
+
+
+def moved(params):
+    """Parameters as after training: none is zero."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return jax.tree.unflatten(
+        tree, [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    )
+
+
+TOKENS = jnp.array(np.random.default_rng(0).integers(0, V + 1, (3, N)))
+LENGTHS = jnp.array([N, 8, 4])
+
+
+@pytest.mark.parametrize("patch", [1, 4])
+def test_what_it_says_at_first(patch):
+    """Every token alike, so the cross-entropy is log V exactly; decisions off, near sigmoid(-2) = 0.119."""
+    run, params = network(patch=patch)
+    logits, controls = run(params, TOKENS, LENGTHS)
+    assert logits.shape == (3, N, V) and controls.shape == (3, N, 3) and not logits.any()
+    assert abs(float(jax.nn.sigmoid(controls).mean()) - 0.119) < 0.05 and jnp.unique(controls).size > 50
+
+
+@pytest.mark.parametrize("patch", [1, 4])
+def test_nothing_beyond_a_row_is_seen(patch):
+    """Changing what stands there, or leaving it away, changes nothing inside; changing a token inside does."""
+    run, params = network(patch=patch, places=True)
+    params = moved(params)
+    inside = jnp.arange(N)[None] < LENGTHS[:, None]
+    one = run(params, TOKENS, LENGTHS)
+    other = run(params, jnp.where(inside, TOKENS, (TOKENS + 1) % V), LENGTHS)
+    for x, y in zip(one, other, strict=True):
+        assert (jnp.where(inside[..., None], x - y, 0) == 0).all()
+    short = jax.tree.map(lambda x: x[2:, :4], one)
+    for x, y in zip(short, run(params, TOKENS[2:, :4], jnp.array([4])), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+    changed = run(params, TOKENS.at[:, 1].set((TOKENS[:, 1] + 1) % V), LENGTHS)
+    assert (jnp.abs(changed[0] - one[0])[:, 2:4] > 1e-4).any((1, 2)).all()
+
+
+def test_cells_of_several_tokens_are_one_place():
+    """Which token is which in its cell matters, and the parameters are those of a quarter of the length."""
+    run, params = network(patch=4, places=True)
+    params = moved(params)
+    swapped = TOKENS[:, jnp.array([1, 0, *range(2, N)])]
+    assert not np.allclose(run(params, TOKENS, LENGTHS)[0][:, 4:], run(params, swapped, LENGTHS)[0][:, 4:])
+    assert params["places"]["embedding"].shape == (3, 16) and params["readout"]["kernel"].shape == (16, 4 * V)
+    with pytest.raises(ValueError, match="cells of 4"):
+        run(params, TOKENS[:, :6], LENGTHS)
+
+
+def test_blocks_that_are_gone_through_twice():
+    """A looped network is the deeper one whose blocks are the same again."""
+    config = dict(width=16, heads=2, pads=True)
+    once = transformer(TransformerConfig(V, N, depth=1, loops=3, **config))
+    deep = transformer(TransformerConfig(V, N, depth=3, **config))
+    params = moved(once.init(jax.random.key(0)))
+    block = params["blocks"]["0"]
+    repeated = {**params, "blocks": {str(i): block for i in range(3)}}
+    assert parameter_count(params) < parameter_count(repeated)
+    np.testing.assert_allclose(once.bind(params)(TOKENS), deep.bind(repeated)(TOKENS), atol=1e-4)
+
+
+def test_attention_along_the_lines_of_a_grid():
+    """Heads 0, 1, 2 see the row, the column, the box; the fourth everything: each against the formula."""
+    relations, n = grid_relations(2), 16
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (jax.random.normal(key, (2, n, 4, 8)) for key in keys)
+    valid = jnp.arange(n)[None] < jnp.array([[16], [11]])
+    got = jax.jit(relations)(q, k, v, valid=valid)
+    cells = [(i // 4, i % 4) for i in range(n)]
+    sights = (
+        lambda a, b: a[0] == b[0],
+        lambda a, b: a[1] == b[1],
+        lambda a, b: (a[0] // 2, a[1] // 2) == (b[0] // 2, b[1] // 2),
+        lambda a, b: True,
+    )
+    for head, sees in enumerate(sights):
+        seen = np.array([[sees(a, b) for b in cells] for a in cells])
+        for i in range(n):
+            one = slice(head, head + 1)
+            expected = naive(q[:, :, one], k[:, :, one], v[:, :, one], valid=valid & jnp.asarray(seen[i])[None])
+            np.testing.assert_allclose(got[:, i, head], expected[:, i, 0], atol=1e-5)
+    with pytest.raises(ValueError, match="16 positions need so many positions"):
+        relations(q[:, :4], k[:, :4], v[:, :4])
+
+
+@pytest.mark.parametrize("choices, match", [
+    (dict(patch=5), "patch=5: must be at least 1, and divide length=12"),
+    (dict(causal=True), "causal=False, time=False"),
+    (dict(loops=0), "loops=0: must be at least 1"),
+])  # fmt: skip
+def test_what_is_refused(choices, match):
+    with pytest.raises(ValueError, match=match):
+        network(**choices)
