@@ -29,6 +29,7 @@ def generate_all(
     slots: int,
     vocab: int,
     progress: Callable[[int], None] = lambda done: None,
+    strict: bool = True,
 ) -> Finished:
     """Runs every state to its end, in `slots` rows of `length` positions at a time.
 
@@ -36,7 +37,8 @@ def generate_all(
     `generate` with `begin` and `calls`, under jit. `ids` are the numbers of the states, so that each has the randomness
     that it would have in any other slots. `progress` is told how many rows have finished.
 
-    ValueError for no state, for fewer than one slot, and as `canvas_of` and `check_overflow`.
+    ValueError for no state, for fewer than one slot, and as `canvas_of` and, where `strict`, `check_overflow`; else a
+    row that wants more positions than there are ends with the reason "overflow", cut off.
     """
     if slots < 1 or not len(states):
         raise ValueError(f"{slots} slots for {len(states)} rows: at least one of each is needed")
@@ -48,7 +50,8 @@ def generate_all(
     while True:
         canvas = Canvas(jnp.asarray(tokens[slot]), jnp.asarray(lengths[slot]), jnp.zeros(slots, bool))
         found = run(canvas, jnp.asarray(steps[slot], jnp.int32), jnp.asarray(slot, jnp.int32))
-        check_overflow(found, slot)
+        if strict:
+            check_overflow(found, slot)
         live = reason[slot] == RUNNING  # a slot may hold a row that has finished, where none is waiting
         calls += int((np.asarray(found.steps) - steps[slot])[live].max(initial=0))
         operations[slot[live]] += np.asarray(found.operations)[live]

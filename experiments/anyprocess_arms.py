@@ -1,0 +1,347 @@
+"""The models that are compared on a task, all trained by the one loop: a policy, and those that never take back."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build
+from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, widened
+from experiments.study_arms import Batches
+from mdmjax import anyprocess, networks, objectives, process, sampling, training
+from mdmjax.anyprocess.generation import COUNTED, STOPPED
+from mdmjax.base import DELETE, INSERT, REMASK, UNMASK, Planner
+
+NAMES = {UNMASK: "unmask", REMASK: "remask", INSERT: "insert", DELETE: "delete"}
+CALLS = 32  # of a piece of generation, after which rows that have finished make room
+
+
+class Arm:
+    """What all kinds share: the training of all seeds as one program. ValueError where the config will not do.
+
+    A kind has a `model`, an `objective`, a `source` of training rows of which a batch has `rows`, rows that are
+    `held_out`, and says how it does on the tests: `measure(params) -> {test: {decoding: {column: value}}}`.
+    """
+
+    name: str
+
+    def __init__(self, config: ConfigDict, task: Task):
+        self.config, self.task = config, task
+        self.model, self.step  # noqa: B018  built now, so that a wrong field is named here
+
+    def network(self, vocab: int, length: int, group: str, **more) -> networks.TransformerConfig:
+        c = self.config[group]
+        return networks.TransformerConfig(
+            vocab, length, c.width, c.depth, c.heads, ff=c.ff or None, loops=c.loops, qk_norm=c.qk_norm, pads=True,
+            **more,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def step(self) -> training.Seeds:
+        c = self.config.train
+        optimizer, rate = build.adamw(c)
+        one = training.Step(self.model.bind, self.objective, optimizer, rate, size=self.rows, average_decay=c.average)
+        return training.Seeds(one)
+
+    def make_states(self) -> training.TrainState:
+        """The states before the first step, of all seeds."""
+        root = build.key(self.config.seed, training.RUNS)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(root, jnp.arange(self.config.seeds))
+        return jax.vmap(lambda key: training.init_state(self.model.init, self.step.step.optimizer, key))(keys)
+
+    @functools.cached_property
+    def _loss(self) -> Callable:
+        key = build.key(self.config.seed, training.EVALUATION)
+
+        @jax.jit
+        def loss(params, batch):
+            def one(params):
+                terms = self.objective(self.model.bind(params), batch, key, len(batch["tokens"]))
+                return terms.nats.sum() / jnp.maximum(terms.tokens.sum(), 1)
+
+            return jax.vmap(one)(params)
+
+        return loss
+
+    def losses(self, params: Any) -> np.ndarray:
+        """The loss of each seed on held-out rows: a mean over batches of equal size."""
+        size = min(self.config.evaluate.batch, len(self.held_out["tokens"]))
+        batches = min(len(self.held_out["tokens"]) // size, self.config.evaluate.batches)
+        at = lambda k: {name: jnp.asarray(x[k * size : (k + 1) * size]) for name, x in self.held_out.items()}
+        ids = lambda k: {"ids": jnp.arange(k * size, (k + 1) * size)}
+        return np.mean([np.asarray(self._loss(params, widened(at(k)) | ids(k))) for k in range(batches)], axis=0)
+
+    def train(self, folder: Path, progress: Callable, say: Callable) -> training.Outcome:
+        """Trains all seeds in the folder, from its newest checkpoint."""
+        c = self.config
+        batches = Batches(Source(self.source), c.seeds, self.rows, self.rows, c.seed)
+        checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
+        layout = training.MeshLayout(training.make_mesh(devices=jax.devices()[:1]))
+        writer = None
+
+        def on_start(number):
+            nonlocal writer
+            writer = training.MetricWriter(folder, number)
+
+        def evaluate(states):
+            found = self.losses(states.average)
+            writer.write(int(states.step[0]), **{f"held out/{s}": float(x) for s, x in enumerate(found)})
+            return float(found.mean())
+
+        try:
+            return training.train(
+                plan=training.Plan(c.train.steps, c.train.evaluate_every, c.train.evaluate_every, c.train.log_every),
+                make_state=self.make_states, step=self.step, layout=layout, batches=batches, checkpoints=checkpoints,
+                evaluate=evaluate, progress=progress, say=say, on_start=on_start,
+                write=lambda number, **numbers: writer.write(number, **numbers),
+            )  # fmt: skip
+        finally:
+            checkpoints.close()
+            if writer is not None:
+                writer.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What `Batches` wants of a task."""
+
+    source: Any
+
+
+class PolicyArm(Arm):
+    """Remask, insert and delete, taught by a teacher."""
+
+    name = "any_process"
+
+    @property
+    def source(self) -> Task:
+        return self.task
+
+    @property
+    def rows(self) -> int:
+        return self.config.train.batch
+
+    @property
+    def held_out(self) -> dict[str, np.ndarray]:
+        return self.task.held_out
+
+    @functools.cached_property
+    def model(self) -> networks.Model:
+        task = self.task
+        room = max(task.length, task.window or task.room)
+        own = dict(places=task.places, attention=task.relations or networks.xla)
+        return networks.policy_network(
+            networks.PolicyConfig(self.network(task.vocab, room, "network", **own), task.patch)
+        )
+
+    @functools.cached_property
+    def objective(self) -> Any:
+        if self.task.objective is not None:
+            return self.task.objective
+        c = self.config.loss
+        weights = (c.remask, c.insert, c.delete)
+        return anyprocess.Supervised(
+            self.task.vocab,
+            weights,
+            tuple(c.pos_weight),
+            balance=anyprocess.balance_of(self.task.tuples, self.task.vocab),
+        )
+
+    @property
+    def flops(self) -> float:
+        """Of a forward pass of a training row."""
+        places = self.task.length // self.task.patch
+        return networks.forward_flops(self.network(self.task.vocab * self.task.patch, places, "network"), 1, places)
+
+    def policy(self, params: Any) -> anyprocess.Policy:
+        bound = self.model.bind(params)
+        return anyprocess.Window(bound, self.task.window) if self.task.window else bound
+
+    def decoding(self) -> anyprocess.Decoding:
+        c = self.config.decode
+        return anyprocess.Decoding(tuple(c.thresholds), c.draw, c.least, c.single)
+
+    def halting(self, goal: Any) -> anyprocess.Halting:
+        stop = self.task.stop
+        return anyprocess.Halting(end=self.task.end, stop=stop and (lambda tokens, length: stop(tokens, length, goal)))
+
+    @functools.cached_property
+    def run(self) -> Callable:
+        """run(params, goal, canvas, steps, ids) -> Generated: some calls."""
+
+        @jax.jit
+        def run(params, goal, canvas, steps, ids):
+            return anyprocess.generate(
+                self.policy(params), canvas, vocab=self.task.vocab, key=build.key(self.config.seed, training.SAMPLING),
+                limit=self.task.limit, decoding=self.decoding(), halting=self.halting(goal), begin=steps, ids=ids,
+                calls=min(CALLS, self.task.limit),
+            )  # fmt: skip
+
+        return run
+
+    def solve(self, params: Any, problems: Problems) -> anyprocess.Finished:
+        """Runs every problem to its end, and along its tape."""
+        states, tapes = list(problems.starts), list(problems.tapes or [()] * len(problems.starts))
+        total = None
+        while True:
+            found = anyprocess.generate_all(
+                functools.partial(self.run, params, jnp.asarray(problems.goal)), states, length=self.task.room,
+                slots=self.config.evaluate.slots, vocab=self.task.vocab, strict=False,
+            )  # fmt: skip
+            if total is not None:
+                found = found._replace(
+                    steps=found.steps + total.steps, operations=found.operations + total.operations,
+                    calls=found.calls + total.calls,
+                )  # fmt: skip
+            total, states = found, list(found.states)
+            more = [i for i, tape in enumerate(tapes) if tape and found.reason[i] == STOPPED]
+            if not more:
+                return found
+            for i in more:
+                room = self.task.room - len(states[i])
+                states[i], tapes[i] = states[i] + tapes[i][:room], tapes[i][room:]
+
+    def measure(self, params: Any) -> dict[str, dict[str, Any]]:
+        """Of each test: which problems are right, and what it took."""
+        lines = {}
+        for name, problems in self.task.tests.items():
+            found = self.solve(params, problems)
+            reasons, counts = np.unique(found.reason, return_counts=True)
+            lines[name] = {
+                "policy": {
+                    "right": [bool(problems.right(i, state)) for i, state in enumerate(found.states)],
+                    "steps": found.steps.tolist(),
+                    "operations": {NAMES[o]: found.operations[:, i].tolist() for i, o in enumerate(COUNTED)},
+                    "finished": {anyprocess.REASONS[r]: int(n) for r, n in zip(reasons, counts, strict=True)},
+                    "calls": found.calls,
+                    "also": problems.also(found.states) if problems.also else {},
+                }
+            }
+        return lines
+
+
+class RowArm(Arm):
+    """A model of rows: it fills masks, or writes from left to right."""
+
+    rows_of: Rows
+    group = "baseline"
+
+    @property
+    def source(self) -> Rows:
+        return self.rows_of
+
+    @property
+    def held_out(self) -> dict[str, np.ndarray]:
+        tokens, eligible = self.rows_of.held_out
+        return {"tokens": tokens, "eligible": eligible}
+
+    @property
+    def causal(self) -> bool:
+        return self.name == "autoregressive"
+
+    @functools.cached_property
+    def made_for(self) -> networks.TransformerConfig:
+        rows, longest = self.rows_of, self.rows_of.tokens.shape[1]
+        own = dict(places=True) if rows.places else {}
+        if rows.relations is not None:
+            own["attention"] = rows.relations
+        longest = max(longest, *(questions.canvas.shape[1] for questions in rows.tests.values()))
+        group = "baseline" if self.config.baseline.width else "network"
+        return self.network(rows.vocab, longest, group, causal=self.causal, **own)
+
+    @functools.cached_property
+    def model(self) -> networks.Model:
+        return networks.transformer(self.made_for)
+
+    @functools.cached_property
+    def objective(self) -> Any:
+        if self.causal:
+            return objectives.Autoregressive()
+        return objectives.MaskedDiffusion(self.rows_of.vocab, process.ExactCount())
+
+    @property
+    def flops(self) -> float:
+        return networks.forward_flops(self.made_for, 1, self.rows_of.tokens.shape[1])
+
+    @property
+    def rows(self) -> int:
+        """Rows of a batch: those that cost what a batch of the policy does, where the config names no number."""
+        c = self.config
+        return c.baseline.batch or max(round(c.train.batch * PolicyArm(c, self.task).flops / self.flops), 1)
+
+    @functools.cached_property
+    def planners(self) -> Mapping[str, Planner]:
+        linear = process.Linear()
+        if self.causal:
+            return {"left to right": sampling.LeftToRight(linear)}
+        most = max(int((q.canvas == self.rows_of.vocab).sum(1).max()) for q in self.rows_of.tests.values())
+        return {
+            "confidence": sampling.Confidence(linear, most),
+            "one call": sampling.Confidence(linear, 1),
+        }
+
+    @functools.cached_property
+    def _fill(self) -> dict[str, Callable]:
+        key = build.key(self.config.seed, training.SAMPLING)
+
+        def made(planner):
+            @jax.jit
+            def fill(params, canvas, ids):
+                found = sampling.sample(
+                    self.model.bind(params), planner, canvas, vocab=self.rows_of.vocab, key=key, ids=ids,
+                    draw=sampling.TokenDraw(temperature=1.0 if self.config.decode.draw else 0.0),
+                )  # fmt: skip
+                return found.tokens, found.calls
+
+            return fill
+
+        return {name: made(planner) for name, planner in self.planners.items()}
+
+    def answers(self, params: Any, decoding: str, questions: Questions) -> tuple[np.ndarray, int]:
+        """The filled rows, and the denoiser calls that they took."""
+        size, rows, calls = self.config.evaluate.slots, [], 0
+        asked = questions.canvas
+        padded = np.concatenate([asked, np.repeat(asked[:1], -len(asked) % size, 0)])
+        for k in range(0, len(padded), size):
+            canvas = jnp.asarray(padded[k : k + size], jnp.int32)
+            found, made = self._fill[decoding](params, canvas, jnp.arange(k, k + size))
+            rows.append(np.asarray(found))
+            calls += int(made)
+        return np.concatenate(rows)[: len(asked)], calls
+
+    def measure(self, params: Any) -> dict[str, dict[str, Any]]:
+        lines = {}
+        for name, questions in self.rows_of.tests.items():
+            lines[name] = {}
+            for decoding in self.planners:
+                rows, calls = self.answers(params, decoding, questions)
+                right = [bool(questions.right(i, row)) for i, row in enumerate(rows)]
+                also = questions.also(rows) if questions.also else {}
+                lines[name][decoding] = {"right": right, "calls": calls, "also": also}
+        return lines
+
+
+class AnyOrderArm(RowArm):
+    """A masked diffusion model: in any order, and what is written stays."""
+
+    name = "any_order"
+
+    @property
+    def rows_of(self) -> Rows:
+        return self.task.any_order
+
+
+class AutoregressiveArm(RowArm):
+    """From left to right."""
+
+    name = "autoregressive"
+
+    @property
+    def rows_of(self) -> Rows:
+        return self.task.autoregressive

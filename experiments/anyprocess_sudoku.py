@@ -1,0 +1,133 @@
+"""Sudoku: a policy searches, the other models fill the grid."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, joined, packed, with_halt
+from mdmjax import anyprocess, networks
+from mdmjax.data import sudoku, sudoku_puzzles
+
+PART = 64  # puzzles that are made before they are kept
+
+
+def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
+    """Sudoku by search; the others fill the grid. Puzzles are kept in the workdir, for they take a while to make."""
+    teacher, cells = anyprocess.Sudoku(box=c.box, fewest=c.fewest), c.box**4
+    learn = _puzzles(workdir / "puzzles.npz", c.rows, tuple(c.givens), c.seed, c.box, progress)
+    other = _puzzles(workdir / "puzzles_judged.npz", c.problems, tuple(c.givens_judged), c.seed + 1, c.box, progress)
+    seen = {puzzle.tobytes() for puzzle in learn.puzzles}  # two puzzles of 4x4 may be equal
+    new = [i for i, puzzle in enumerate(other.puzzles) if puzzle.tobytes() not in seen]
+    if len(new) < 2:
+        raise ValueError(f"data.rows={c.rows}: no other puzzles are left to be judged on; learn from fewer")
+    judged = sudoku_puzzles.Puzzles(other.puzzles[new], other.solutions[new])
+
+    def taught(puzzles: np.ndarray, name: str) -> list[dict[str, np.ndarray] | None]:
+        """The tuples of each puzzle, None where the teacher gives up."""
+        mask, found = len(teacher.names), []
+        for i, puzzle in enumerate(puzzles):
+            try:
+                steps, last = anyprocess.sudoku_trajectory(teacher, puzzle, c.max_atoms)
+                found.append(packed(with_halt(steps, last, mask, c.terminal), 4 * cells, mask))
+            except anyprocess.GaveUp:
+                found.append(None)
+            progress(f"{name}: searches", i + 1, len(puzzles))
+        return found
+
+    of_learn, of_judged = taught(learn.puzzles, "to learn from"), taught(judged.puzzles, "to be judged on")
+    steps = np.array([len(found["lengths"]) - c.terminal if found else 0 for found in of_judged])
+    fails = (steps > 0) & (steps > 2 * (judged.puzzles == 0).sum(1))
+    grids = {
+        "train": learn.puzzles[: c.problems],
+        "held out": judged.puzzles,
+        "held out, no guess fails": judged.puzzles[~fails & (steps > 0)],
+        "held out, guesses fail": judged.puzzles[fails],
+    }
+    if c.path:
+        grids |= _hard(c)
+    grids = {name: puzzles for name, puzzles in grids.items() if len(puzzles)}
+    relations = networks.grid_relations(c.box) if c.relations else None
+    rows = lambda **how: _grid_rows(c, learn, judged, teacher, grids, **how)
+    tests = {name: _sudoku_problems(teacher, puzzles) for name, puzzles in grids.items()}
+    return Task(
+        name=f"Sudoku {c.box**2}x{c.box**2}", teacher=teacher,
+        tuples=joined([x for x in of_learn if x]), held_out=joined([x for x in of_judged if x][: c.held_out]),
+        room=4 * cells, limit=c.limit, tests=tests, patch=4, places=True, relations=relations,
+        any_order=rows(relations=relations), autoregressive=rows(causal=True),
+        meta={
+            "training puzzles": c.rows,
+            "of them left out, for the search is too long": sum(x is None for x in of_learn),
+            "training tuples": sum(len(x["lengths"]) for x in of_learn if x),
+            "mean steps of the teacher on a held-out puzzle": float(steps[steps > 0].mean()),
+        },
+    )  # fmt: skip
+
+
+def _puzzles(path: Path, count: int, givens: tuple, seed: int, box: int, progress: Callable) -> sudoku_puzzles.Puzzles:
+    """`sudoku_puzzles.generate` in parts, each kept in the file: a program that is killed goes on from there."""
+    made: list[sudoku_puzzles.Puzzles] = []
+    if path.exists():
+        with np.load(path) as kept:
+            made = [sudoku_puzzles.Puzzles(kept["puzzles"], kept["solutions"])]
+    while (done := sum(len(x.puzzles) for x in made)) < count:
+        made.append(sudoku_puzzles.generate(min(PART, count - done), givens, seed + (done << 32), box))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(
+            temporary,
+            puzzles=np.concatenate([x.puzzles for x in made]),
+            solutions=np.concatenate([x.solutions for x in made]),
+        )
+        temporary.replace(path)
+        progress("puzzles", done + len(made[-1].puzzles), count)
+    return sudoku_puzzles.Puzzles(*(np.concatenate(x)[:count] for x in zip(*made, strict=True)))
+
+
+def _hard(c: ConfigDict) -> dict[str, np.ndarray]:
+    """Puzzles of a file, in strata by the nodes of the solver."""
+    puzzles = sudoku.read(c.path, c.box)
+    solved = sudoku.solve(puzzles, c.most_nodes)
+    if not solved.finished.any():
+        raise ValueError(f"data.most_nodes={c.most_nodes}: no puzzle of {c.path} is solved with so few")
+    chosen = np.flatnonzero(solved.finished)
+    parts = sudoku_puzzles.strata(solved.nodes[chosen], c.nodes)
+    return {f"file, {name} nodes": puzzles[chosen[part][: c.problems]] for name, part in parts.items() if len(part)}
+
+
+def _sudoku_problems(teacher: anyprocess.Sudoku, puzzles: np.ndarray) -> Problems:
+    right = lambda i, state: teacher.solved(puzzles[i], state)
+    return Problems([teacher.encode(puzzle) for puzzle in puzzles], right)
+
+
+def _grid_rows(
+    c: ConfigDict, learn, judged, teacher, grids: Mapping[str, np.ndarray], relations=None, causal: bool = False
+) -> Rows:
+    """Cells with their digits, 0..n-1. For a causal model the puzzle stands before, in which n is an empty cell."""
+    n, cells = c.box**2, c.box**4
+    blank = n + 1 if causal else n
+
+    def rows(puzzles: np.ndarray, solutions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not causal:
+            return solutions - 1, puzzles == 0
+        prompt = np.where(puzzles == 0, n, puzzles - 1)
+        return np.concatenate([prompt, solutions - 1], 1), np.arange(2 * cells)[None] >= np.full(
+            (len(prompt), 1), cells
+        )
+
+    def questions(puzzles: np.ndarray) -> Questions:
+        tokens, eligible = rows(puzzles, np.ones_like(puzzles))
+        if not causal:
+            tokens = puzzles - 1  # the masks come over what is empty
+
+        def right(i: int, row: np.ndarray) -> bool:
+            grid = row[-cells:] + 1
+            if grid.max() > n:
+                return False
+            return teacher.solved(puzzles[i], tuple(x for digit in grid.tolist() for x in (digit, n + 1, 0, 0)))
+
+        return Questions(np.where(eligible, blank, tokens), right)
+
+    tests = {name: questions(puzzles) for name, puzzles in grids.items()}
+    return Rows(blank, *rows(*learn), rows(*judged), tests, relations, places=True)

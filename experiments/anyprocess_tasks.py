@@ -1,0 +1,113 @@
+"""What the any-process experiments are about: problems whose answers are right or wrong, and teachers that solve them.
+
+A task has tuples (state, move) of its teacher for the policy, and the same problems as rows, a prompt and an answer,
+for the models that it is compared with. Training problems and those of every test are different ones, unless a test is
+called "train".
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mdmjax import anyprocess
+from mdmjax.anyprocess.teachers import Move, State
+
+
+@dataclasses.dataclass(frozen=True)
+class Problems:
+    """Problems for the policy. `right(i, state)` says whether a last state answers problem i."""
+
+    starts: Sequence[State]
+    right: Callable[[int, State], bool] | None
+    tapes: Sequence[State] | None = None  # what comes behind each start once the policy has stopped there
+    goal: int = 0  # given to the task's `stop`
+    also: Callable[[list[State]], dict[str, float]] | None = None  # what else the last states say
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """The same problems as rows [P, L] with masks where the answer is to be. `right(i, row)` judges the filled row."""
+
+    canvas: np.ndarray
+    right: Callable[[int, np.ndarray], bool]
+    also: Callable[[np.ndarray], dict[str, float]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What a model that fills masks, or one that writes from left to right, learns from; PAD is V + 1."""
+
+    vocab: int
+    tokens: np.ndarray  # [R, L]
+    eligible: np.ndarray  # the answer
+    held_out: tuple[np.ndarray, np.ndarray]  # (tokens, eligible) of other problems
+    tests: Mapping[str, Questions]
+    relations: Any = None  # an `Attend` along the lines of a grid
+    places: bool = False
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        return {"tokens": self.tokens[indices].astype(np.int32), "eligible": self.eligible[indices]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task with a teacher."""
+
+    name: str
+    teacher: Any
+    tuples: dict[str, np.ndarray]  # to learn from, as `anyprocess.padded` makes them
+    held_out: dict[str, np.ndarray]  # of problems of their own
+    room: int  # positions of a canvas
+    limit: int  # steps
+    tests: Mapping[str, Problems]
+    stop: Callable | None = None  # stop(tokens, length, goal)
+    end: int | None = None
+    window: int = 0  # tokens that the policy looks at; 0: all
+    patch: int = 1
+    places: bool = False
+    relations: Any = None
+    objective: Any = None  # in place of that of the teacher's tuples
+    any_order: Rows | None = None
+    autoregressive: Rows | None = None
+    meta: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def vocab(self) -> int:
+        return len(self.teacher.names)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest training row."""
+        return self.tuples["tokens"].shape[1]
+
+    def __len__(self) -> int:
+        return len(self.tuples["lengths"])
+
+    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        return widened({name: x[indices] for name, x in self.tuples.items()})
+
+
+def packed(tuples: Sequence[tuple[State, Move]], length: int, mask: int) -> dict[str, np.ndarray]:
+    """`anyprocess.padded` in bytes: millions of tuples fit into memory."""
+    found = anyprocess.padded(tuples, length, mask)
+    return {name: x if x.dtype == bool or name == "lengths" else x.astype(np.int8) for name, x in found.items()}
+
+
+def widened(tuples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """As the losses take them."""
+    return {name: x if x.dtype == bool else x.astype(np.int32) for name, x in tuples.items()}
+
+
+def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The tuples of all parts."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def with_halt(steps: Sequence[tuple[State, Move]], last: State, mask: int, copies: int) -> list[tuple[State, Move]]:
+    """The tuples of a trajectory, and `copies` that teach to stay at its end."""
+    return [*steps, *[(last, anyprocess.make_move(last, mask))] * copies]

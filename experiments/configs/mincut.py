@@ -1,0 +1,21 @@
+"""Minimum cuts by editing the text of a graph, learned on 4 to 6 nodes; beside a model that writes the cut.
+
+python -m experiments.anyprocess --config=experiments/configs/mincut.py --workdir=runs/mincut
+"""
+
+from experiments.configs.base import anyprocess, variant
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    config = anyprocess()
+    config.update(task="mincut", arms=("any_process", "autoregressive"))
+    config.data.update(rows=10_000, problems=200, terminal=0, limit=200)
+    config.network.update(width=96, depth=4, heads=6)
+    config.train.update(steps=12_000, batch=32, learning_rate=1e-3, warmup=200, evaluate_every=1000)
+    quick = dict(
+        data__rows=20, data__problems=4, data__nodes_of=(3, 4), data__judged=(3,), data__limit=12, network__width=16,
+        network__depth=1, network__heads=2, train__steps=20, train__batch=8, train__warmup=4, train__evaluate_every=10,
+        evaluate__batch=16, evaluate__slots=4, evaluate__failures=2,
+    )  # fmt: skip
+    return variant(config, name, **quick)

@@ -1,0 +1,17 @@
+"""Sudoku 9x9: a policy that guesses and takes back, beside an any-order masked diffusion model of the same size.
+
+python -m experiments.anyprocess --config=experiments/configs/sudoku9.py --workdir=runs/sudoku9
+"""
+
+from experiments.configs.base import anyprocess, variant
+from experiments.configs.sudoku4 import QUICK
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    config = anyprocess()
+    config.task = "sudoku"
+    config.data.update(rows=2048, problems=256, box=3, givens=(21, 25), givens_judged=(20, 28), limit=3000)
+    config.network.update(width=128, depth=4, heads=8)
+    config.train.update(steps=8000, batch=32, learning_rate=1e-3, warmup=200)
+    return variant(config, name, **QUICK, data__givens=(30, 34), data__givens_judged=(30, 34))
