@@ -109,9 +109,7 @@ def run(arm: Arm, folder: Path, bar, before: int) -> dict | None:
         if arm.task.objective is None:
             result["steps"] = [on_teacher_states(arm, params) for params in of_seed]
             result["failures"] = first_failures(arm, of_seed[0], result["tests"][0])
-        write_atomic(
-            folder / "trace.html", trace_html(traced(arm, of_seed[0]), arm.task.teacher.names, title=arm.task.name)
-        )
+        write_atomic(folder / "trace.html", trace_html(traced(arm, of_seed[0]), arm.task.shown, title=arm.task.name))
     write_atomic(path, to_json(result))
     return result
 

@@ -33,7 +33,11 @@ class Arm:
 
     def __init__(self, config: ConfigDict, task: Task):
         self.config, self.task = config, task
-        self.model, self.step  # noqa: B018  built now, so that a wrong field is named here
+        self.check()
+
+    def check(self) -> None:
+        """Builds the parts, so that a wrong field is named before anything is done."""
+        self.model, self.step  # noqa: B018
 
     def network(self, vocab: int, length: int, group: str, **more) -> networks.TransformerConfig:
         c = self.config[group]
@@ -158,6 +162,10 @@ class PolicyArm(Arm):
         """Of a forward pass of a training row."""
         places = self.task.length // self.task.patch
         return networks.forward_flops(self.network(self.task.vocab * self.task.patch, places, "network"), 1, places)
+
+    def check(self) -> None:
+        super().check()
+        self.decoding()
 
     def policy(self, params: Any) -> anyprocess.Policy:
         bound = self.model.bind(params)

@@ -60,7 +60,7 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
         metrics=metrics,
         facts={
             "legend": LEGEND,
-            "lines": lines,
+            "tests": lines,
             "task": task.name,
             "data": task.meta,
             "parameters": {r["arm"]: r["parameters"] for r in results},
@@ -100,15 +100,13 @@ def _decisions(steps: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     out = {}
     for name in anyprocess.CONTROLS:
         total = {k: sum(s["decisions"][name][k] for s in steps) for k in ("hits", "decided", "wanted")}
-        ratio = lambda a, b: a / b if b else None
-        out[name] = total | {
-            "precision": ratio(total["hits"], total["decided"]), "recall": ratio(total["hits"], total["wanted"])
-        }  # fmt: skip
+        shares = {"precision": "decided", "recall": "wanted"}
+        out[name] = total | {what: total["hits"] / total[of] for what, of in shares.items() if total[of]}
     return out
 
 
 def table(report: Report) -> str:
     """The table that the program prints."""
-    lines = report.facts["lines"]
+    lines = report.facts["tests"]
     names = list(dict.fromkeys(name for line in lines for name in line))
     return cli.table([[line.get(name, "") for name in names] for line in lines], names)

@@ -40,10 +40,10 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     steps = np.array([len(found["lengths"]) - c.terminal if found else 0 for found in of_judged])
     fails = (steps > 0) & (steps > 2 * (judged.puzzles == 0).sum(1))
     grids = {
-        "train": learn.puzzles[: c.problems],
         "held out": judged.puzzles,
         "held out, no guess fails": judged.puzzles[~fails & (steps > 0)],
         "held out, guesses fail": judged.puzzles[fails],
+        "train": learn.puzzles[: c.problems],
     }
     if c.path:
         grids |= _hard(c)
@@ -55,7 +55,7 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
         name=f"Sudoku {c.box**2}x{c.box**2}", teacher=teacher,
         tuples=joined([x for x in of_learn if x]), held_out=joined([x for x in of_judged if x][: c.held_out]),
         room=4 * cells, limit=c.limit, tests=tests, patch=4, places=True, relations=relations,
-        any_order=rows(relations=relations), autoregressive=rows(causal=True),
+        any_order=rows(relations=relations), autoregressive=rows(causal=True), strings=_strings(teacher),
         meta={
             "training puzzles": c.rows,
             "of them left out, for the search is too long": sum(x is None for x in of_learn),
@@ -63,6 +63,13 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
             "mean steps of the teacher on a held-out puzzle": float(steps[steps > 0].mean()),
         },
     )  # fmt: skip
+
+
+def _strings(teacher: anyprocess.Sudoku) -> tuple[str, ...]:
+    """A cell in three letters: its digit; its branch, w for none; - if normal, ! if no digit fits, ? for a guess."""
+    short = {"0": ".", "WHITE": "w", "NORMAL": "-", "SKULL": "!", "BRANCH": "?", "SEP": " "}
+    depth = lambda name: chr(ord("a") + int(name[1:]) - 1)
+    return tuple(short.get(name) or (depth(name) if name[0] == "C" else name) for name in teacher.names)
 
 
 def _puzzles(path: Path, count: int, givens: tuple, seed: int, box: int, progress: Callable) -> sudoku_puzzles.Puzzles:
@@ -88,7 +95,10 @@ def _puzzles(path: Path, count: int, givens: tuple, seed: int, box: int, progres
 def _hard(c: ConfigDict) -> dict[str, np.ndarray]:
     """Puzzles of a file, in strata by the nodes of the solver."""
     puzzles = sudoku.read(c.path, c.box)
-    solved = sudoku.solve(puzzles, c.most_nodes)
+    try:
+        solved = sudoku.solve(puzzles, c.most_nodes)
+    except ValueError as error:
+        raise ValueError(f"data.path={c.path}: {error}; every puzzle must have exactly one") from None
     if not solved.finished.any():
         raise ValueError(f"data.most_nodes={c.most_nodes}: no puzzle of {c.path} is solved with so few")
     chosen = np.flatnonzero(solved.finished)

@@ -74,7 +74,13 @@ class Task:
     objective: Any = None  # in place of that of the teacher's tuples
     any_order: Rows | None = None
     autoregressive: Rows | None = None
+    strings: Sequence[str] | None = None  # of the tokens, as the trace shows them
     meta: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def shown(self) -> Sequence[str]:
+        """A text for each token."""
+        return self.strings or [name if len(name) == 1 else f"{name} " for name in self.teacher.names]
 
     @property
     def vocab(self) -> int:

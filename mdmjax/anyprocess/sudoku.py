@@ -107,6 +107,10 @@ class Sudoku:
             units[list(self._units[cell]), digit] = True
         return bool(units[:, 1:].all())
 
+    def depth(self, state: State) -> int:
+        """How many branches are open."""
+        return state[MARKER::4].count(self._special.branch)
+
     def __call__(self, state: State) -> Move | None:
         """The next move; None where the grid is full, or where no digit fits a cell and no branch is open.
 
