@@ -6,6 +6,7 @@ from mdmjax.anyprocess.corruptions import Corrupted, Corruption, Noise
 from mdmjax.anyprocess.counter import Counter
 from mdmjax.anyprocess.dyck import Dyck
 from mdmjax.anyprocess.edits import Delete, Insert, Substitute, compile_edits
+from mdmjax.anyprocess.flexible import FlexibleModel, FlexMDM, Lives, flexible_losses, from_policy, generate_flexible
 from mdmjax.anyprocess.generation import REASONS, Decoding, Generated, Halting, canvas_of, check_overflow, generate
 from mdmjax.anyprocess.list_ranking import list_memory, list_ranking
 from mdmjax.anyprocess.lookup import PairLog
@@ -51,12 +52,15 @@ __all__ = [
     "Delete",
     "Dyck",
     "Effects",
+    "FlexMDM",
+    "FlexibleModel",
     "GaveUp",
     "Generated",
     "Graph",
     "Halting",
     "IGNORE",
     "Insert",
+    "Lives",
     "Losses",
     "MinCut",
     "Move",
@@ -84,7 +88,10 @@ __all__ = [
     "corruptions",
     "decisions",
     "effects",
+    "flexible_losses",
+    "from_policy",
     "generate",
+    "generate_flexible",
     "graph_state",
     "list_memory",
     "list_ranking",
