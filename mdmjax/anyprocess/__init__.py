@@ -1,10 +1,12 @@
 """Generation that may remask, insert and delete: the transition, teachers, and the losses of a policy."""
 
 from mdmjax.anyprocess import corruptions
+from mdmjax.anyprocess.alignment import GAP, align, aligned
 from mdmjax.anyprocess.buffers import TwoBuffers
 from mdmjax.anyprocess.corruptions import Corrupted, Corruption, Noise
 from mdmjax.anyprocess.counter import Counter
 from mdmjax.anyprocess.dyck import Dyck
+from mdmjax.anyprocess.edit_flows import EditFlow, EditModel, Edits, Expected, edit_losses, edited, generate_edits
 from mdmjax.anyprocess.edits import Delete, Insert, Substitute, compile_edits
 from mdmjax.anyprocess.flexible import FlexibleModel, FlexMDM, Lives, flexible_losses, from_policy, generate_flexible
 from mdmjax.anyprocess.generation import REASONS, Decoding, Generated, Halting, canvas_of, check_overflow, generate
@@ -51,9 +53,14 @@ __all__ = [
     "Decoding",
     "Delete",
     "Dyck",
+    "EditFlow",
+    "EditModel",
+    "Edits",
     "Effects",
+    "Expected",
     "FlexMDM",
     "FlexibleModel",
+    "GAP",
     "GaveUp",
     "Generated",
     "Graph",
@@ -77,6 +84,8 @@ __all__ = [
     "Teacher",
     "TwoBuffers",
     "WindowParity",
+    "align",
+    "aligned",
     "apply",
     "balance_of",
     "canvas_of",
@@ -87,10 +96,13 @@ __all__ = [
     "consistent",
     "corruptions",
     "decisions",
+    "edit_losses",
+    "edited",
     "effects",
     "flexible_losses",
     "from_policy",
     "generate",
+    "generate_edits",
     "generate_flexible",
     "graph_state",
     "list_memory",
