@@ -53,10 +53,11 @@ def aligned(
         columns = align(*texts)
         if len(columns) > length:
             raise ValueError(f"row {row} needs {len(columns)} columns, there are {length}")
-        for side, text in zip(zip(*columns, strict=True), texts, strict=True):
-            if tuple(x for x in side if x != GAP) != tuple(text):
+        for side, text in enumerate(texts):
+            if tuple(column[side] for column in columns if column[side] != GAP) != tuple(text):
                 raise ValueError(f"row {row}: the alignment {columns} is not one of {tuple(text)}")
-        if columns[0][0] != columns[0][1]:
-            raise ValueError(f"row {row} begins with {columns[0]}: both texts must begin with the same token")
+        first = columns[0] if columns else "nothing"
+        if not columns or first[0] != first[1]:
+            raise ValueError(f"row {row} begins with {first}: both texts must begin with the same token")
         sides[:, row, : len(columns)] = np.array(columns).T
     return dict(source=sides[0], target=sides[1])
