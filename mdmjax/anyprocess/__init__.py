@@ -27,6 +27,7 @@ from mdmjax.anyprocess.losses import (
 from mdmjax.anyprocess.mincut import Graph, MinCut, graph_state, random_graph
 from mdmjax.anyprocess.parity import PairParity, WindowParity, parity_state
 from mdmjax.anyprocess.policy import CONTROLS, Policy
+from mdmjax.anyprocess.prism import Prism, quality, quality_loss, remask_logit, with_quality
 from mdmjax.anyprocess.self_supervised import SelfSupervised
 from mdmjax.anyprocess.sudoku import GaveUp, Sudoku, sudoku_trajectory
 from mdmjax.anyprocess.teachers import (
@@ -75,6 +76,7 @@ __all__ = [
     "PairLog",
     "PairParity",
     "Policy",
+    "Prism",
     "REASONS",
     "SelfSupervised",
     "Substitute",
@@ -114,9 +116,13 @@ __all__ = [
     "policy_losses",
     "process_targets",
     "protect",
+    "quality",
+    "quality_loss",
     "random_graph",
+    "remask_logit",
     "sudoku_trajectory",
     "supervised_loss",
     "trajectory",
     "transition",
+    "with_quality",
 ]

@@ -11,7 +11,7 @@ from mdmjax.anyprocess import GAP, Expected, align
 from mdmjax.process import Polynomial
 
 V, N = 3, 5  # two letters, and the token that every row begins with; columns and positions
-START, MASK, PAD = 2, V, V + 1
+START, PAD = 2, V + 1
 EMPTY = {(): 1.0}
 SOURCES = {(): 0.3, (0,): 0.3, (1, 0): 0.4}
 TARGETS = [w for n in range(3) for w in itertools.product(range(2), repeat=n)]
