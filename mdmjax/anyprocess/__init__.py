@@ -1,10 +1,14 @@
-"""Generation that may remask, insert and delete: the transition, teachers, and the losses of a policy."""
+"""Generation that may remask, insert and delete: the transition, teachers, and the losses of a policy.
+
+Its neighbours are on the same canvas: FlexMDM, Edit Flows, PRISM and DreamOn.
+"""
 
 from mdmjax.anyprocess import corruptions
 from mdmjax.anyprocess.alignment import GAP, align, aligned
 from mdmjax.anyprocess.buffers import TwoBuffers
 from mdmjax.anyprocess.corruptions import Corrupted, Corruption, Noise
 from mdmjax.anyprocess.counter import Counter
+from mdmjax.anyprocess.dreamon import DreamOn, ExpandingModel, expand_controls, expanding_policy
 from mdmjax.anyprocess.dyck import Dyck
 from mdmjax.anyprocess.edit_flows import EditFlow, EditModel, Edits, Expected, edit_losses, edited, generate_edits
 from mdmjax.anyprocess.edits import Delete, Insert, Substitute, compile_edits
@@ -53,11 +57,13 @@ __all__ = [
     "Decisions",
     "Decoding",
     "Delete",
+    "DreamOn",
     "Dyck",
     "EditFlow",
     "EditModel",
     "Edits",
     "Effects",
+    "ExpandingModel",
     "Expected",
     "FlexMDM",
     "FlexibleModel",
@@ -101,6 +107,8 @@ __all__ = [
     "edit_losses",
     "edited",
     "effects",
+    "expand_controls",
+    "expanding_policy",
     "flexible_losses",
     "from_policy",
     "generate",
