@@ -1,11 +1,18 @@
-"""Generation that may remask, insert and delete: the transition, teachers, and the losses of a policy."""
+"""Generation that may remask, insert and delete: the transition, teachers, and the losses of a policy.
+
+Its neighbours are on the same canvas: FlexMDM, Edit Flows, PRISM and DreamOn.
+"""
 
 from mdmjax.anyprocess import corruptions
+from mdmjax.anyprocess.alignment import GAP, align, aligned
 from mdmjax.anyprocess.buffers import TwoBuffers
 from mdmjax.anyprocess.corruptions import Corrupted, Corruption, Noise
 from mdmjax.anyprocess.counter import Counter
+from mdmjax.anyprocess.dreamon import DreamOn, ExpandingModel, expand_controls, expanding_policy
 from mdmjax.anyprocess.dyck import Dyck
+from mdmjax.anyprocess.edit_flows import EditFlow, EditModel, Edits, Expected, edit_losses, edited, generate_edits
 from mdmjax.anyprocess.edits import Delete, Insert, Substitute, compile_edits
+from mdmjax.anyprocess.flexible import FlexibleModel, FlexMDM, Lives, flexible_losses, from_policy, generate_flexible
 from mdmjax.anyprocess.generation import REASONS, Decoding, Generated, Halting, canvas_of, check_overflow, generate
 from mdmjax.anyprocess.list_ranking import list_memory, list_ranking
 from mdmjax.anyprocess.lookup import PairLog
@@ -25,6 +32,7 @@ from mdmjax.anyprocess.many import Finished, generate_all
 from mdmjax.anyprocess.mincut import Graph, MinCut, graph_state, random_graph
 from mdmjax.anyprocess.parity import PairParity, WindowParity, parity_state
 from mdmjax.anyprocess.policy import CONTROLS, Policy, Window
+from mdmjax.anyprocess.prism import Prism, quality, quality_loss, remask_logit, with_quality
 from mdmjax.anyprocess.self_supervised import SelfSupervised
 from mdmjax.anyprocess.sudoku import GaveUp, Sudoku, sudoku_trajectory
 from mdmjax.anyprocess.teachers import (
@@ -50,15 +58,25 @@ __all__ = [
     "Decisions",
     "Decoding",
     "Delete",
+    "DreamOn",
     "Dyck",
+    "EditFlow",
+    "EditModel",
+    "Edits",
     "Effects",
     "Finished",
+    "ExpandingModel",
+    "Expected",
+    "FlexMDM",
+    "FlexibleModel",
+    "GAP",
     "GaveUp",
     "Generated",
     "Graph",
     "Halting",
     "IGNORE",
     "Insert",
+    "Lives",
     "Losses",
     "MinCut",
     "Move",
@@ -66,6 +84,7 @@ __all__ = [
     "PairLog",
     "PairParity",
     "Policy",
+    "Prism",
     "REASONS",
     "SelfSupervised",
     "Substitute",
@@ -76,6 +95,8 @@ __all__ = [
     "TwoBuffers",
     "Window",
     "WindowParity",
+    "align",
+    "aligned",
     "apply",
     "balance_of",
     "canvas_of",
@@ -86,9 +107,17 @@ __all__ = [
     "consistent",
     "corruptions",
     "decisions",
+    "edit_losses",
+    "edited",
     "effects",
+    "expand_controls",
+    "expanding_policy",
+    "flexible_losses",
+    "from_policy",
     "generate",
     "generate_all",
+    "generate_edits",
+    "generate_flexible",
     "graph_state",
     "list_memory",
     "list_ranking",
@@ -99,9 +128,13 @@ __all__ = [
     "policy_losses",
     "process_targets",
     "protect",
+    "quality",
+    "quality_loss",
     "random_graph",
+    "remask_logit",
     "sudoku_trajectory",
     "supervised_loss",
     "trajectory",
     "transition",
+    "with_quality",
 ]

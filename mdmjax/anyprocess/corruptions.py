@@ -177,7 +177,7 @@ class Corruption:
         canvas, places, needed = rebuilt(written.astype(tokens.dtype), kept, more, size, vocab=vocab)
         clean_places = jnp.broadcast_to(jnp.arange(length)[None], tokens.shape)
         origin = jnp.full(canvas.shape, -1).at[rows, places].set(clean_places, mode="drop")
-        origin = _true_first(origin, canvas == vocab)
+        origin = true_first(origin, canvas == vocab)
         return self._labelled(tokens, noise, canvas, jnp.minimum(needed, size), needed > size, origin, vocab)
 
     def _labelled(self, tokens, noise, canvas, lengths, overflow, origin, vocab) -> Corrupted:
@@ -203,7 +203,7 @@ class Corruption:
         )
 
 
-def _true_first(origin: Int[Array, "B N"], masked: Bool[Array, "B N"]) -> Int[Array, "B N"]:
+def true_first(origin: Int[Array, "B N"], masked: Bool[Array, "B N"]) -> Int[Array, "B N"]:
     """The origins with those of each run of masks in order: first the true ones as they were, then the surplus."""
     position = jnp.arange(origin.shape[1])[None]
     begins = masked & ~jnp.pad(masked[:, :-1], ((0, 0), (1, 0)))
