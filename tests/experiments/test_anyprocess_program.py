@@ -46,7 +46,7 @@ def test_parity_is_learned_from_two_bits_and_right_at_any_length(run, tmp_path):
     assert {"any_order (one call)", "autoregressive"} < {arm for arm, _ in line} and "30 bits" in out
     assert "mask" in (tmp_path / "arms" / "any_process" / "trace.html").read_text()
     decided = facts["decisions on the teacher's states"]
-    assert decided["remask"]["wanted"] == 2 * 6 and decided["remask"]["recall"] == decided["delete"]["precision"] == 1
+    assert decided["remask"]["wanted"] == 6 and decided["remask"]["recall"] == decided["delete"]["precision"] == 1
 
     (tmp_path / "report.json").unlink()
     with pytest.MonkeyPatch.context() as patch:
