@@ -5,11 +5,12 @@ from mdmjax.networks.functional import Bound, Model, parameter_count
 from mdmjax.networks.legality import Legal
 from mdmjax.networks.linear import LinearConfig, linear
 from mdmjax.networks.policy import PolicyConfig, policy_network
-from mdmjax.networks.relations import Relations, grid_relations
+from mdmjax.networks.relations import BlockCausal, Relations, grid_relations
 from mdmjax.networks.transformer import TransformerConfig, forward_flops, transformer
 
 __all__ = [
     "Attend",
+    "BlockCausal",
     "Bound",
     "Legal",
     "LinearConfig",

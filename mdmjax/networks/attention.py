@@ -89,6 +89,20 @@ def attend_seen(
     return out.reshape(rows, -1, groups, length, size).transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, size)
 
 
+def attend_memory(
+    q: Float[Array, "B K H d"],
+    k: Float[Array, "B L N d"],
+    v: Float[Array, "B L N d"],
+    seen: Bool[Array, "B K L"],
+) -> Float[Array, "B K H d"]:
+    """softmax(q k^T / sqrt(d)) v of K queries over L keys that are kept, of which each has `seen` some."""
+    rows, count, heads, size = q.shape
+    q = (q / np.sqrt(size).astype(q.dtype)).reshape(rows, count, k.shape[2], -1, size)
+    scores = jnp.einsum("bqngd,bknd->bngqk", q, k, preferred_element_type=_float(q))
+    weights = jax.nn.softmax(scores, where=seen[:, None, None]).astype(q.dtype)
+    return jnp.einsum("bngqk,bknd->bqngd", weights, v).reshape(rows, count, heads, size)
+
+
 @jax.custom_vjp
 def _xla(q, k, v, seen):
     return _xla_forward(q, k, v, seen)[0]

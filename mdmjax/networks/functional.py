@@ -68,6 +68,16 @@ class Bound:
         """What the readout reads. Raises ValueError for rows that are too long, or a time that is missing."""
         return self._module.features(tokens, t)
 
+    def memory(self, rows: int, length: int) -> Any:
+        """An empty memory for `features_at`."""
+        return self._module.memory(rows, length)
+
+    def features_at(
+        self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None, at: Int[Array, "B K"], memory: Any
+    ) -> tuple[Float[Array, "B K D"], Any]:
+        """(features, memory) of some positions, with what a memory has of the others. ValueError as the network."""
+        return self._module.features_at(tokens, t, at, memory)
+
     def readout(self, features: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         """Logits, of each position by itself."""
         return self._module.logits(features)

@@ -1,14 +1,15 @@
 """Parts of a transformer, as NNX modules: activations in `dtype`, parameters, norms and softmax in float32."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from mdmjax.networks.attention import Attend
+from mdmjax.networks.attention import Attend, attend_memory
 
 lecun = nnx.initializers.lecun_normal()  # variance 1 / fan-in
 
@@ -49,13 +50,16 @@ def rotary_table(length: int, size: int, base: float) -> tuple[np.ndarray, np.nd
 
 
 def rotate(
-    x: Float[Array, "B L H d"], table: tuple[Float[Array | np.ndarray, "L c"], Float[Array | np.ndarray, "L c"]]
+    x: Float[Array, "B L H d"], table: tuple[Float[Array | np.ndarray, "*B L c"], Float[Array | np.ndarray, "*B L c"]]
 ) -> Float[Array, "B L H d"]:
     """Rotary position embedding (Su et al., 2021): feature pairs (i, i + d/2) turned by position * frequency_i.
 
+    The table is one for all rows, or one for each.
+
     Scores of rotated queries and keys depend on the difference of their positions only.
     """
-    cos, sin = (jnp.asarray(part, jnp.promote_types(x.dtype, jnp.float32))[None, :, None] for part in table)
+    cos, sin = (jnp.asarray(part, jnp.promote_types(x.dtype, jnp.float32))[..., None, :] for part in table)
+    cos, sin = (part if part.ndim == 4 else part[None] for part in (cos, sin))
     a, b = jnp.split(x.astype(cos.dtype), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
 
@@ -89,11 +93,26 @@ class Attention(nnx.Module):
     def __call__(
         self, x: Float[Array, "B L D"], table: tuple, valid: Bool[Array, "B L"] | None
     ) -> Float[Array, "B L D"]:
+        q, k, v = self._project(x, table)
+        out = self.attend(q, k, v, causal=self.causal, valid=valid)
+        return self.out(out.reshape(*x.shape[:2], -1))
+
+    def remember(
+        self, x: Float[Array, "B K D"], table: tuple, memory: tuple, at: Int[Array, "B K"], seen: Bool[Array, "B K L"]
+    ) -> tuple[Float[Array, "B K D"], tuple]:
+        """The same at the positions `at` only, which see what `memory`, keys and values [B, L, N, d], has of the
+        others; theirs are written into it."""
+        q, *new = self._project(x, table)
+        rows = jnp.arange(len(x))[:, None]
+        memory = tuple(kept.at[rows, at].set(n) for kept, n in zip(memory, new, strict=True))
+        return self.out(attend_memory(q, *memory, seen).reshape(*x.shape[:2], -1)), memory
+
+    def _project(self, x: Float[Array, "B L D"], table: tuple) -> tuple:
+        """Queries and keys, turned, and values."""
         q, k, v = (project(x).reshape(*x.shape[:2], -1, self.size) for project in (self.query, self.key, self.value))
         if self.query_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
-        out = self.attend(rotate(q, table), rotate(k, table), v, causal=self.causal, valid=valid)
-        return self.out(out.reshape(*x.shape[:2], -1))
+        return rotate(q, table), rotate(k, table), v
 
 
 class SwiGLU(nnx.Module):
@@ -159,12 +178,23 @@ class Block(nnx.Module):
         valid: Bool[Array, "B L"] | None,
         condition: Float[Array, "B D"] | None,
     ) -> Float[Array, "B L D"]:
+        return self._around(x, condition, lambda y: (self.attention(y, table, valid), None))[0]
+
+    def remember(
+        self, x: Float[Array, "B K D"], condition: Float[Array, "B D"] | None, *where
+    ) -> tuple[Float[Array, "B K D"], tuple]:
+        """The same at some positions, with `Attention.remember(x, *where)`."""
+        return self._around(x, condition, lambda y: self.attention.remember(y, *where))
+
+    def _around(self, x: Float[Array, "B L D"], condition: Float[Array, "B D"] | None, attention: Callable) -> tuple:
         if self.modulation is None:
-            x = x + self.attention(self.attention_norm(x), table, valid)
-            return x + self.mlp(self.mlp_norm(x))
+            y, memory = attention(self.attention_norm(x))
+            x = x + y
+            return x + self.mlp(self.mlp_norm(x)), memory
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = self.modulation(condition)
-        x = x + gate * self.attention(modulate(self.attention_norm(x), shift, scale), table, valid)
-        return x + gate_mlp * self.mlp(modulate(self.mlp_norm(x), shift_mlp, scale_mlp))
+        y, memory = attention(modulate(self.attention_norm(x), shift, scale))
+        x = x + gate * y
+        return x + gate_mlp * self.mlp(modulate(self.mlp_norm(x), shift_mlp, scale_mlp)), memory
 
 
 def modulate(

@@ -1,11 +1,11 @@
-"""Attention along relations between positions that are known beforehand, such as the rows and columns of a grid."""
+"""Attention along relations between positions that are known beforehand: the lines of a grid, blocks in their order."""
 
 import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from mdmjax.networks.attention import attend_seen
 
@@ -40,6 +40,41 @@ class Relations:
         seen = np.ones((1, heads, length, length), bool)
         seen[0, : len(labels)] = labels[:, :, None] == labels[:, None]
         return attend_seen(q, k, v, jnp.asarray(seen) if valid is None else seen & valid[:, None, None])
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockCausal:
+    """softmax(q k^T / sqrt(d)) v, where a position sees its own block of `length` positions and those before it.
+
+    As an `Attend` for `TransformerConfig`. What a block has been read out of does not change when later ones are
+    written, so that keys and values can be kept (`sampling.BlockCache`). ValueError for length < 1, and where causal.
+    """
+
+    length: int
+
+    def __post_init__(self):
+        if self.length < 1:
+            raise ValueError(f"BlockCausal(length={self.length}): must be at least 1")
+
+    def __call__(
+        self,
+        q: Float[Array, "B L H d"],
+        k: Float[Array, "B L N d"],
+        v: Float[Array, "B L N d"],
+        *,
+        causal: bool = False,
+        valid: Bool[Array, "B L"] | None = None,
+    ) -> Float[Array, "B L H d"]:
+        if causal:
+            raise ValueError("BlockCausal is for a network that is not causal: causal=False")
+        groups = q.shape[2] // k.shape[2]
+        seen = jnp.tile(self.sees(jnp.arange(q.shape[1]), q.shape[1]), (groups, 1))[None, None]
+        return attend_seen(q, k, v, seen if valid is None else seen & valid[:, None, None])
+
+    def sees(self, at: Int[Array, "*s"], length: int) -> Bool[Array, "*s L"]:
+        """Which of `length` positions each of the positions `at` sees."""
+        blocks = jnp.arange(length) // self.length
+        return jnp.expand_dims(blocks, range(at.ndim)) <= at[..., None] // self.length
 
 
 def grid_relations(box: int) -> Callable:

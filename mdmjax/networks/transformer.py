@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from mdmjax.networks.attention import Attend, xla
+from mdmjax.networks.attention import Attend, naive, xla
 from mdmjax.networks.functional import Model
 from mdmjax.networks.layers import Attention, Block, Modulation, RMSNorm, TimeEmbedding, modulate, rotary_table
 
@@ -156,6 +156,49 @@ class Transformer(Stack):
         if config.causal:
             tokens = jnp.concatenate([jnp.full((rows, 1), config.mask, tokens.dtype), tokens[:, :-1]], axis=1)
         return self.encode(self.embed(tokens), tokens != config.pad if config.pads else None, t)
+
+    def memory(self, rows: int, length: int) -> tuple[Float[Array, "n B L N d"], Float[Array, "n B L N d"]]:
+        """Keys and values of each block for `features_at`, all zero."""
+        c = self.config
+        shape = (c.loops * c.depth, rows, length, c.key_heads, c.width // c.heads)
+        return jnp.zeros(shape, c.dtype), jnp.zeros(shape, c.dtype)
+
+    def features_at(
+        self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None, at: Int[Array, "B K"], memory: tuple
+    ) -> tuple[Float[Array, "B K D"], tuple]:
+        """(features, memory) of the positions `at` alone, which see of the others what the memory has of them.
+
+        Those that the memory has from before are as they were then; so this is `features` where they have not changed
+        since, in any layer. ValueError for a causal network, and for attention that does not say what it sees.
+        """
+        config, length = self.config, tokens.shape[1]
+        check_length(length, config.length)
+        sees = getattr(config.attention, "sees", None)
+        if config.causal or (sees is None and config.attention not in (xla, naive)):
+            raise ValueError("features_at: for networks that are not causal, with attention=xla or BlockCausal")
+        seen = jnp.ones((*at.shape, length), bool) if sees is None else sees(at, length)
+        if config.pads:
+            seen = seen & (tokens != config.pad)[:, None]
+        condition = self.time(t) if config.time else None
+        table = tuple(jnp.asarray(x)[at] for x in rotary_table(length, config.width // config.heads, config.rope_base))
+        x = self.embed(jnp.take_along_axis(tokens, at, 1))
+        if config.places:
+            x = x + self.places(at)
+        new = []
+        for n in range(config.loops * config.depth):
+            block = self._block(n % config.depth)
+            x, kept = block.remember(x, condition, table, tuple(part[n] for part in memory), at, seen)
+            new.append(kept)
+        x = self.norm(x)
+        if config.time:
+            x = modulate(x, *self.modulation(condition))
+        return x, tuple(jnp.stack(parts) for parts in zip(*new, strict=True))
+
+    def _block(self, number: int) -> Block:
+        if not self.config.scan:
+            return self.blocks[number]
+        graph, stacked = _split(self.blocks)
+        return nnx.merge(graph, jax.tree.map(lambda x: x[number], stacked))
 
     def logits(self, features: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
         config = self.config
