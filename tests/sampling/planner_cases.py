@@ -148,6 +148,17 @@ def corrected(start, count, temperature):
     return [left, chains.informed_sweep(TABLE, start, count, temperature)] * start.count(V)
 
 
+def corrected_blocks(start):
+    """Two blocks of two positions, each filled at once and then swept by itself."""
+    kernels = []
+    for block in ((0, 1), (2, 3)):
+        masks = tuple(i for i in block if start[i] == V)
+        inside = tuple(V if i in masks else 0 for i in range(L))
+        fill = chains.at_once(TABLE, lambda state, masks=masks: [(masks, 1.0)])
+        kernels += [fill, chains.informed_sweep(TABLE, inside, 1, 1.0)] if masks else []
+    return kernels
+
+
 def of(kernels):
     """The law of kernels(start)."""
     return lambda start: chains.chain_law(TABLE, kernels(start), start)
@@ -225,5 +236,8 @@ CASES: dict[str, Case] = {
         takes_back=True,
     ),
     "blocks": Case(Blocks(Confidence(Linear(), 2), 2)),
+    "blocks of informed": Case(
+        Blocks(InformedCorrector(Confidence(Linear(), 1)), 2), of(corrected_blocks), mask_one=True, takes_back=True
+    ),
     "blocks of remdm": Case(Blocks(ReMDM(Linear(), 3, Cap(0.6)), 2), takes_back=True),
 }
