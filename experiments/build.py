@@ -13,25 +13,9 @@ from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from experiments.laws import choose, law_of, refit_of, schedule
+from experiments.planners import planner
 from mdmjax import data, evaluation, networks, objectives, process, sampling, training, variance
-from mdmjax.base import Planner, Schedule
 from mdmjax.data import Corpus, Vocabulary
-
-PLANNERS = dict(
-    first_hitting=lambda schedule, steps: sampling.FirstHitting(schedule),
-    left_to_right=lambda schedule, steps: sampling.LeftToRight(schedule),
-    ancestral=sampling.Ancestral,
-    confidence=sampling.Confidence,
-    random_count=sampling.RandomCount,
-)
-
-
-def planner(name: str, field: str, schedule: Schedule, steps: int, dtype: str = "float32") -> Planner:
-    """The planner of that name for a network of that type. ValueError that names the field for any other name."""
-    made = choose(name, field, PLANNERS)(schedule, steps)
-    if isinstance(made, sampling.Confidence) and dtype == "bfloat16":
-        made = dataclasses.replace(made, tie=2.0**-5)  # above the rounding of its probabilities
-    return made
 
 
 def adamw(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -315,11 +299,11 @@ class Experiment:
                 f"sample.schedule={c.schedule!r}: this model is told the time, and knows that of law.schedule="
                 f"{self.config.law.schedule!r} only: leave sample.schedule empty"
             )
-        made = planner(name, "sample.planner", given or law, c.steps, self.config.network.dtype)
+        made = planner(name, "sample.planner", given or law, c.steps, self.config.network.dtype, c)
         if c.rounding != "nearest":
             if not hasattr(made, "rounding"):
                 raise ValueError(
-                    f"sample.rounding={c.rounding!r}: only confidence and random_count have counts to round"
+                    f"sample.rounding={c.rounding!r}: only confidence, random_count, path_planning have counts to round"
                 )
             made = dataclasses.replace(made, rounding=c.rounding)
         if not 0 <= c.block <= self.length:
@@ -331,15 +315,18 @@ class Experiment:
         if c.capacity < 0:
             raise ValueError(f"sample.capacity={c.capacity}: must be at least 1, or 0 for a guess")
         draw, planner, model = sampling.TokenDraw(c.temperature, c.top_p), self.planner(c), self.model
-        # Twice what a step reveals on average, and a little: more is rare. A planner by confidence looks at all.
-        looks = isinstance(getattr(planner, "planner", planner), sampling.Confidence)
-        guess = None if looks else 3 + -(-2 * self.length // max(c.steps, 1))
+        # Twice what a step reveals on average, and a little: more is rare. A planner that ranks looks at all.
+        inside = planner.planner if c.block else planner
+        guess = None if hasattr(inside, "tie") else 3 + -(-2 * self.length // max(c.steps, 1))
         if isinstance(model.config.attention, networks.Splash) and c.rows % self.layout.shards:
             # The kernel cannot share out so few rows: every device works on all of them.
             attention = dataclasses.replace(model.config.attention, batch_axes=())
             model = networks.transformer(dataclasses.replace(model.config, attention=attention))
+        bind = model.bind
+        if isinstance(inside, sampling.InformedCorrector):
+            bind = lambda params: sampling.MaskOne(model.bind(params), self.vocab)
         return sampling.jit_sampler(
-            model.bind, planner, vocab=self.vocab, draw=draw, capacity=c.capacity or guess, trace=trace
+            bind, planner, vocab=self.vocab, draw=draw, capacity=c.capacity or guess, trace=trace
         )
 
     def canvas(self, vocabulary: Vocabulary, rows: int, prompt: str = "") -> np.ndarray:

@@ -49,7 +49,11 @@ def main(config, workdir):
         seed=config.seed,
         wall_seconds=seconds,
         metrics={"denoiser calls a row": Estimate(calls.mean(), error, "calls", len(calls), "mean over rows")},
-        facts={"checkpoint": f"{config.checkpoint}, step {trained.step}", "calls of the batch": int(sampled.calls)},
+        facts={
+            "checkpoint": f"{config.checkpoint}, step {trained.step}",
+            "calls of the batch": int(sampled.calls),
+            "forward passes of the batch": int(sampled.passes),
+        },
         samples=texts,
     )
     page = write_report(workdir, report)

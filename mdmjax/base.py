@@ -45,6 +45,9 @@ class Denoiser(Protocol):
     tokens [B, L] hold ids 0..V-1 where visible and V where masked; t [B] is read by time-conditioned models only.
     The logits are [B, L, V], or [B, K, V] at the positions `at` [B, K]: there is never a logit for the mask. A lookup
     table, a closure over Flax parameters and an imported model all look like this to the library.
+
+    One that makes several forward passes of a network for one call may say so, for the reports: `passes(K)` is how many
+    it makes where it is asked at K positions of each row.
     """
 
     def __call__(
@@ -125,14 +128,16 @@ class Turn(NamedTuple):
 
     step: Int[Array, ""]  # step of the planner; steps at which nothing changes are passed over without a call
     t: Float[Array, ""]  # time given to the denoiser
-    candidates: Bool[Array, "L"]  # the positions that may change: only their logits are needed
+    candidates: Bool[Array, "L"]  # the positions whose logits are needed, to write or to score a token there
 
 
 @runtime_checkable
 class Planner(Protocol):
     """Which positions change at each denoiser call: pure functions of one row, which `sampling.sample` maps over rows.
 
-    A planner never draws token values. `State` is any pytree of the planner's own.
+    A planner never draws token values. `State` is any pytree of the planner's own. One that is to be told something
+    else than the probability of the drawn token has an attribute `score(logits [V], token) -> float`, or a tuple of
+    them: the token is the drawn one at a mask, and what stands there at other candidates.
     """
 
     def calls(self, length: int) -> int:
@@ -154,7 +159,8 @@ class Planner(Protocol):
     def choose(self, state: Any, turn: Turn, confidence: Float[Array, "L"]) -> tuple[Int[Array, "L"], Any]:
         """(operation at each position, next State), given the probability of the token drawn at each candidate.
 
-        UNMASK writes the drawn token, REMASK the mask. Positions that are no candidates, or were given, stay.
+        UNMASK writes the drawn token at a candidate, also over another token; REMASK writes the mask at any position.
+        Those that were given stay. With a `score` its values take the place of the probability.
         """
         ...
 

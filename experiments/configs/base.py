@@ -117,14 +117,25 @@ def sampling(rows: int) -> dict:
     """The fields that say how to sample."""
     return dict(
         rows=rows,
-        planner="auto",  # first_hitting | ancestral | confidence | random_count | left_to_right; auto: exact and fast
+        # first_hitting | ancestral | confidence | random_count | left_to_right | threshold | factor | path_planning |
+        # remdm | predictor_corrector | informed; auto: exact and fast
+        planner="auto",
         schedule="",  # as of the law, with its arguments; empty: the law's own
         schedule_args=(),
-        steps=64,  # T, of ancestral, confidence and random_count
-        rounding="nearest",  # nearest | floor | stochastic: of the counts of confidence and random_count
+        steps=64,  # T, of all but first_hitting, left_to_right, threshold, factor and informed
+        rounding="nearest",  # nearest | floor | stochastic: of the counts of confidence, random_count, path_planning
+        score="probability",  # probability | margin | entropy: what confidence goes by
+        threshold=0.9,  # of threshold: the probability from which tokens are revealed together
+        factor=1.0,  # of factor: n tokens are revealed together where all have 1 - p < factor / (n + 1)
+        eta=1.0,  # of path_planning: the larger, the more tokens are taken back; 0: none
+        remask="cap",  # cap | rescale | confidence: the rate at which remdm takes tokens back; predictor_corrector: cap
+        remask_rate=0.02,  # the cap, or the share of the largest rate
+        remask_loop=(),  # of remdm, (start, stop, alpha): taken back there alone, as (0.55, 0.05, 0.9); empty: always
+        sweeps=1,  # of predictor_corrector and informed: corrections after each step
+        redraw=1,  # of informed: tokens that a correction draws anew, at a forward pass for each position
         block=0,  # > 0: blocks of so many positions from left to right, each in its own T steps; 0: the row at once
         capacity=0,  # positions of a row whose logits are made at a call, all where more may change, which costs time
-        # and changes nothing; 0: 2 L / T + 3 for ancestral and random_count, all for confidence; else 1 is enough
+        # and changes nothing; 0: 2 L / T + 3 where what is revealed is known beforehand, else all
         temperature=1.0,
         top_p=1.0,
         prompt="",  # text that every sample starts with

@@ -1,5 +1,6 @@
 """Exact statements about a process: small problems by enumeration."""
 
+from mdmjax.analysis import planner_laws
 from mdmjax.analysis.bounds import (
     all_masks,
     chain_bound,
@@ -20,6 +21,7 @@ from mdmjax.analysis.energies import (
 )
 from mdmjax.analysis.information import (
     ancestral_bound,
+    cheapest_counts,
     concave,
     costs,
     counts_bound,
@@ -65,6 +67,7 @@ __all__ = [
     "beta_energy",
     "bound_over_orders",
     "chain_bound",
+    "cheapest_counts",
     "chord_optimum",
     "concave",
     "conditional_energy",
@@ -96,6 +99,7 @@ __all__ = [
     "order_law",
     "order_log_likelihood",
     "order_losses",
+    "planner_laws",
     "random_count_law",
     "random_table",
     "stationary_law",

@@ -101,13 +101,25 @@ def ancestral_bound(curve: Curve, hidden: Sequence[float] | Float[np.ndarray, "T
 
 
 def optimal_counts(curve: Curve, steps: int) -> tuple[Int[np.ndarray, "T"], float]:
-    """(counts, bound) of the cheapest way to reveal n tokens in `steps` steps, by dynamic programming, O(T n^2).
+    """(counts, bound) of the cheapest way to reveal n tokens in `steps` steps: the `cheapest_counts` of `costs`."""
+    return cheapest_counts(costs(curve), steps)
 
-    best[j+1][m+k] = min_k best[j][m] + cost(m, k). A step may reveal none. ValueError for steps < 1.
+
+def cheapest_counts(table: Float[np.ndarray, "M K"], steps: int) -> tuple[Int[np.ndarray, "T"], float]:
+    """(counts, total) of the cheapest way to reveal n tokens in `steps` steps, by dynamic programming, O(T n^2).
+
+    table[m, k] is the cost of revealing k where m are visible, exact or measured, read where m + k <= n:
+
+        best[j+1][m+k] = min_k best[j][m] + table[m, k].
+
+    A step may reveal none. `RandomCount(OnGrid.budget(counts), steps)` reveals those counts, and `Confidence` too.
+    ValueError for steps < 1 and a table that is not square.
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: must be >= 1")
-    n, table = len(curve) - 1, costs(curve)
+    if table.ndim != 2 or table.shape[0] != table.shape[1]:
+        raise ValueError(f"costs {list(table.shape)}: must be [n + 1, n + 1], by visible and revealed tokens")
+    n = len(table) - 1
     after = np.arange(n + 1)[None] - np.arange(n + 1)[:, None]  # k, by (m, m + k)
     moves = np.where(after >= 0, np.take_along_axis(table, np.maximum(after, 0), 1), np.inf)
     best, choices = np.full(n + 1, np.inf), []

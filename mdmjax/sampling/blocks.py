@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Int, Key, Shaped
 
 from mdmjax.base import KEEP, Planner, Turn
 
@@ -28,6 +28,10 @@ class Blocks:
         if self.length < 1:
             raise ValueError(f"Blocks(length={self.length}): length must be >= 1")
 
+    @property
+    def score(self):
+        return getattr(self.planner, "score", None)
+
     def calls(self, length: int) -> int:
         return self._count(length) * self.planner.calls(self.length)
 
@@ -40,24 +44,26 @@ class Blocks:
 
     def turn(self, state: Any, open: Bool[Array, "L"]) -> Turn:
         parts = self._cut(open)
-        now = _first(parts)
-        turn = self.planner.turn(_at(state, now), parts[now])
+        turns = jax.vmap(self.planner.turn)(state, parts)
+        now = _first(turns.candidates)  # the first block that goes on
+        turn = _at(turns, now)
         t = (len(parts) - 1 - now + turn.t) / len(parts)
         return Turn(turn.step + now * self._steps(), t, self._put(open.shape[0], now, turn.candidates, False))
 
-    def choose(self, state: Any, turn: Turn, confidence: Float[Array, "L"]) -> tuple[Int[Array, "L"], Any]:
+    def choose(self, state: Any, turn: Turn, confidence: Any) -> tuple[Int[Array, "L"], Any]:
         candidates = self._cut(turn.candidates)
         now, count = _first(candidates), len(candidates)
         inner = Turn(turn.step - now * self._steps(), turn.t * count - (count - 1 - now), candidates[now])
-        operations, after = self.planner.choose(_at(state, now), inner, self._cut(confidence)[now])
+        told = jax.tree.map(lambda x: self._cut(x)[now], confidence)
+        operations, after = self.planner.choose(_at(state, now), inner, told)
         state = jax.tree.map(lambda all, one: all.at[now].set(one), state, after)
-        return self._put(confidence.shape[0], now, operations, KEEP), state
+        return self._put(turn.candidates.shape[0], now, operations, KEEP), state
 
     # ---- parts
 
     def _steps(self) -> int:
         """Steps of the planner in a block: T, or as many as there are positions."""
-        return getattr(self.planner, "steps", self.length)
+        return getattr(self.planner, "steps", None) or self.length
 
     def _count(self, length: int) -> int:
         return -(-length // self.length)
@@ -74,7 +80,7 @@ class Blocks:
 
 
 def _first(parts: Bool[Array, "N b"]) -> Int[Array, ""]:
-    """The first block with a position that is open; 0 where none is."""
+    """The first block with a position that is marked; 0 where none is."""
     return jnp.argmax(parts.any(1))
 
 

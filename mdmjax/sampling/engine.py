@@ -10,6 +10,11 @@ spent on nothing and a batch needs as many calls as its slowest row needs alone.
 fold_in(key, its id), and that of a token also from the number of the call and the position. So a row sampled alone is
 the row of the batch, whatever the other rows, the devices, or the positions asked of the denoiser: exactly where the
 denoiser gives the same logits, and but for draws that its rounding decides where they differ in the last digits.
+
+A planner may take back what was written: REMASK needs no logits, so it may stand at any position that was not given. It
+may also ask for logits where a token stands, to score it or to write another in its place. What it is told of a
+candidate is the probability of the drawn token, or `planner.score` (`mdmjax.sampling.scores`), taken from the logits
+where the token is drawn. A row has finished when its planner asks for no more logits.
 """
 
 from collections.abc import Callable
@@ -18,12 +23,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import KEEP, REMASK, UNMASK, Denoiser, Planner, Trace, Turn
 from mdmjax.process.spreads import example_keys
 from mdmjax.sampling.driver import drive
 from mdmjax.sampling.tokens import TokenDraw
+from mdmjax.sampling.wrappers import passes
 
 
 class Samples(NamedTuple):
@@ -33,6 +39,8 @@ class Samples(NamedTuple):
     calls: Int[Array, ""]  # denoiser calls made for this batch: the most that any row needed
     row_calls: Int[Array, "B"]  # calls that served the row
     trace: Trace | None
+    passes: Int[Array, ""]  # forward passes of the network: more than `calls` where the denoiser makes several of one
+    finished: Bool[Array, "B"]  # False: stopped after `planner.calls(L)` calls, while the planner wanted to go on
 
 
 class _Run(NamedTuple):
@@ -40,6 +48,15 @@ class _Run(NamedTuple):
     state: Any  # of the planner
     turn: Turn
     calls: Int[Array, "B"]
+    passes: Int[Array, ""]
+
+
+class _Proposal(NamedTuple):
+    """What a call makes of each candidate; anything elsewhere."""
+
+    drawn: Int[Array, "B L"]
+    probability: Float[Array, "B L"]  # of the drawn token
+    score: Any  # what the planner is told, of the same shape; the probability where it wants no other
 
 
 def sample(
@@ -55,6 +72,8 @@ def sample(
     trace: bool = False,
 ) -> Samples:
     """Fills the masks of `tokens` (id V = `vocab`); whatever else stands there is a prompt and is never touched.
+
+    Whether a row was filled to its end is `Samples.finished`: no planner of this library fails to.
 
     Consumes `key`. `ids` are the global indices of the rows, by default 0..B-1: under pmap or shard_map each device
     must be given its own. `draw(key, logits [V]) -> (token, probability)`. The readout is asked at `capacity`
@@ -75,22 +94,26 @@ def sample(
     given = tokens != vocab
     width = planner.width(length)
     capacity = width if capacity is None else min(capacity, width)
+    score = getattr(planner, "score", None)
+    propose = lambda run: _propose(denoiser, draw, score, vocab, run, row_keys, capacity, width)
 
     def advance(run: _Run):
-        drawn, confidence = _propose(denoiser, draw, run.tokens, run.turn, row_keys, run.calls, capacity, width)
-        candidates = run.turn.candidates
-        operations, state = jax.vmap(planner.choose)(run.state, run.turn, confidence)
-        operations = jnp.where(candidates & ~given, operations, KEEP).astype(tokens.dtype)
+        proposal, made = propose(run)
+        candidates, active = run.turn.candidates, run.turn.candidates.any(1)
+        operations, state = jax.vmap(planner.choose)(run.state, run.turn, proposal.score)
+        taken = (operations == REMASK) & (run.tokens != vocab) & active[:, None]
+        allowed = ~given & ((candidates & (operations != REMASK)) | taken)
+        operations = jnp.where(allowed, operations, KEEP).astype(tokens.dtype)
         written = operations == UNMASK
-        after = jnp.where(written, drawn, jnp.where(operations == REMASK, vocab, run.tokens))
-        active = candidates.any(1)
+        after = jnp.where(written, proposal.drawn, jnp.where(operations == REMASK, vocab, run.tokens))
         turn = jax.vmap(planner.turn)(state, after == vocab)
         turn = turn._replace(candidates=turn.candidates & active[:, None])  # a finished row stays so
-        seen = (after, jnp.where(written, confidence, 0), operations, jnp.where(active, run.turn.step, -1), run.turn.t)
-        return _Run(after, state, turn, run.calls + active), seen
+        sure = jnp.where(written, proposal.probability, 0)
+        seen = (after, sure, operations, jnp.where(active, run.turn.step, -1), run.turn.t)
+        return _Run(after, state, turn, run.calls + active, run.passes + made), seen
 
-    state = jax.vmap(planner.init)(plan_keys, ~given)
-    run = _Run(tokens, state, jax.vmap(planner.turn)(state, ~given), jnp.zeros_like(ids, jnp.int32))
+    state, none = jax.vmap(planner.init)(plan_keys, ~given), jnp.zeros_like(ids, jnp.int32)
+    run = _Run(tokens, state, jax.vmap(planner.turn)(state, ~given), none, jnp.zeros((), jnp.int32))
 
     def idle(run: _Run):
         nothing = jnp.zeros_like(run.tokens, jnp.result_type(float))
@@ -98,11 +121,11 @@ def sample(
 
     live = lambda run: run.turn.candidates.any()
     run, seen = drive(advance, run, live, planner.calls(length), idle if trace else None)
-    calls = run.calls.max(initial=0)
-    if seen is None:
-        return Samples(run.tokens, calls, run.calls, None)
-    states, *others = seen
-    return Samples(run.tokens, calls, run.calls, Trace(jnp.concatenate([tokens[None], states]), *others))
+    if seen is not None:
+        states, *others = seen
+        seen = Trace(jnp.concatenate([tokens[None], states]), *others)
+    finished = ~run.turn.candidates.any(1)
+    return Samples(run.tokens, run.calls.max(initial=0), run.calls, seen, run.passes, finished)
 
 
 def jit_sampler(bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int, **choices) -> Callable[..., Samples]:
@@ -126,36 +149,52 @@ def jit_sampler(bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int
 DRAWN_AT_ONCE = 32  # positions of each row: a draw may hold arrays of the size of its logits, but of these only
 
 
-def _propose(denoiser, draw, tokens, turn: Turn, row_keys, calls, capacity: int, width: int):
-    """(token, probability) [B, L] drawn at each candidate, anything elsewhere. A key for each call and position."""
+def _propose(
+    denoiser, draw, score, vocab: int, run: _Run, row_keys, capacity: int, width: int
+) -> tuple[_Proposal, Int[Array, ""]]:
+    """(proposal, forward passes that it took). The key of a draw is that of its row, call and position."""
+    tokens, turn = run.tokens, run.turn
     batch, length = tokens.shape
     rows = jnp.arange(batch)[:, None]
 
+    def draw_one(key, logits, token):
+        drawn, probability = draw(key, logits)
+        if score is None:
+            told = probability
+        else:
+            logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+            told = score(logits, jnp.where(token == vocab, drawn, jnp.minimum(token, vocab - 1)))
+        as_float = lambda x: x.astype(jnp.result_type(float))
+        return _Proposal(drawn.astype(tokens.dtype), as_float(probability), jax.tree.map(as_float, told))
+
     def draw_at(positions, at):
-        uses = 1 + calls[:, None] * length + positions  # use 0 of a row's key is its plan
+        uses = 1 + run.calls[:, None] * length + positions  # use 0 of a row's key is its plan
         logits = denoiser(tokens, turn.t, at=at)
+        made = jnp.int32(passes(denoiser, positions.shape[1]))
+        current = tokens if at is None else jnp.take_along_axis(tokens, at, axis=1)
 
         def some(start):
-            here = [jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in (uses, logits)]
+            here = [jax.lax.dynamic_slice_in_dim(x, start, size, axis=1) for x in (uses, logits, current)]
             keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(row_keys, here[0])
-            drawn, confidence = jax.vmap(jax.vmap(draw))(keys, here[1])
-            return drawn.astype(tokens.dtype), confidence.astype(jnp.result_type(float))
+            return jax.vmap(jax.vmap(draw_one))(keys, *here[1:])
 
         count = positions.shape[1]
         size = min(count, DRAWN_AT_ONCE)
         if size == count:
-            return some(0)
+            return some(0), made
         starts = np.minimum(np.arange(0, count, size), count - size)
         part = np.arange(count) // size
-        return tuple(x[part, :, np.arange(count) - starts[part]].T for x in jax.lax.map(some, starts))
+        together = lambda x: x[part, :, np.arange(count) - starts[part]].T
+        return jax.tree.map(together, jax.lax.map(some, starts)), made
 
     def everywhere():
         return draw_at(jnp.broadcast_to(jnp.arange(length), tokens.shape), None)
 
     def at_candidates():
         found = jax.vmap(lambda c: jnp.nonzero(c, size=capacity, fill_value=length)[0])(turn.candidates)
-        values = draw_at(found, jnp.minimum(found, length - 1))
-        return tuple(jnp.zeros_like(tokens, v.dtype).at[rows, found].set(v, mode="drop") for v in values)
+        proposal, made = draw_at(found, jnp.minimum(found, length - 1))
+        place = lambda v: jnp.zeros_like(tokens, v.dtype).at[rows, found].set(v, mode="drop")
+        return jax.tree.map(place, proposal), made
 
     if capacity == length:
         return everywhere()

@@ -8,7 +8,7 @@ however many steps there are, because the clock is compared with alpha near t = 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,19 +38,6 @@ def draw_clocks(key: Key[Array, ""], length: int) -> Clocks:
 def _rank(score: Real[Array, "L"], open: Bool[Array, "L"]) -> Int[Array, "L"]:
     """Rank of each open position by ascending score: of equal ones the leftmost first, NaN last, closed ones after."""
     return jnp.argsort(jnp.lexsort((score, ~open)))
-
-
-def _rank_with_ties(confidence: Float[Array, "L"], open: Bool[Array, "L"], tie: float) -> Int[Array, "L"]:
-    """Rank of each open position by descending confidence, where close neighbours in that order are equal.
-
-    Of equal ones the leftmost comes first; NaN equals nothing and comes last.
-    """
-    order = jnp.lexsort((-confidence, ~open))
-    ordered = confidence[order]
-    apart = ~(ordered[1:] >= (1 - tie) * ordered[:-1])
-    group = jnp.pad(jnp.cumsum(apart), (1, 0))
-    order = order[jnp.lexsort((order, group, ~open[order]))]
-    return jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
 
 
 def _random_rank(clocks: Clocks, open: Bool[Array, "L"]) -> Int[Array, "L"]:
@@ -86,7 +73,7 @@ class _OneByOne:
         return 1
 
 
-class _OnGrid:
+class OnSteps:
     """At most T calls, any number of positions each. A step at which a row has nothing to reveal costs it no call."""
 
     def __post_init__(self):
@@ -101,7 +88,7 @@ class _OnGrid:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ancestral(_OnGrid, _Planned):
+class Ancestral(OnSteps, _Planned):
     """The reverse chain of T steps: step k reveals each mask with probability (A_{k+1} - A_k) / (1 - A_k).
 
     A_k = alpha(t_k), t_k = 1 - k/T. Exact for the T-step chain (MDLM, arXiv 2406.07524; MD4, arXiv 2406.04329,
@@ -239,7 +226,7 @@ ROUNDINGS: dict[str, Callable] = {
 }
 
 
-class _OnCounts(_OnGrid):
+class OnCounts(OnSteps):
     """With counts K_0..K_T of a row. ValueError for a `rounding` that is not in ROUNDINGS."""
 
     def __post_init__(self):
@@ -247,12 +234,12 @@ class _OnCounts(_OnGrid):
         if self.rounding not in ROUNDINGS:
             raise ValueError(f"rounding={self.rounding!r}: choose one of {', '.join(ROUNDINGS)}")
 
-    def _counts(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Int[Array, "T1"]:
+    def counts(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Int[Array, "T1"]:
         return visible_counts(self.schedule, self.steps, open.sum(), ROUNDINGS[self.rounding](key))
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomCount(_OnCounts, _Planned):
+class RandomCount(OnCounts, _Planned):
     """Reveals K_{k+1} - K_k positions at step k, chosen at random (`visible_counts`, by a rounding of ROUNDINGS)."""
 
     schedule: Schedule
@@ -263,43 +250,7 @@ class RandomCount(_OnCounts, _Planned):
         rounding = key  # which only "stochastic" consumes
         if self.rounding == "stochastic":
             key, rounding = jax.random.split(key)
-        counts = self._counts(rounding, open)
+        counts = self.counts(rounding, open)
         rank = _random_rank(draw_clocks(key, open.shape[0]), open)
         step = jnp.searchsorted(counts[1:], rank, side="right")
         return Plan(step, (self.steps - step) / self.steps)
-
-
-@dataclasses.dataclass(frozen=True)
-class Confidence(_OnCounts):
-    """Reveals K_{k+1} - K_k positions at step k (`visible_counts`), those whose drawn tokens are most probable.
-
-    MaskGIT, arXiv 2202.04200, without its annealed noise. The probability is the model's own (`TokenDraw`). A
-    heuristic: its law is not the model's. Ties go to the left, and neighbours in the order whose ratio is at least
-    1 - `tie` are ties: to a network with relative positions all masks of an empty canvas are alike, and rounding, which
-    changes with the batch size, must not choose among them. So `tie` must exceed the rounding of the denoiser's
-    probabilities: 2^-14 does for matmuls in float32, about 2^-5 for bfloat16. Neighbours chain: two ends of a row of
-    ties may differ by more. Raises ValueError for a tie outside [0, 1) and a rounding that is not in ROUNDINGS.
-    """
-
-    schedule: Schedule
-    steps: int
-    tie: float = 2.0**-14
-    rounding: str = "nearest"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 <= self.tie < 1:
-            raise ValueError(f"Confidence(tie={self.tie}): tie must be in [0, 1)")
-
-    def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Int[Array, "T1"]:
-        return self._counts(key, open)
-
-    def turn(self, state: Int[Array, "T1"], open: Bool[Array, "L"]) -> Turn:
-        revealed = state[-1] - open.sum()
-        step = jnp.clip(jnp.searchsorted(state, revealed, side="right") - 1, 0, self.steps - 1)
-        return Turn(step, (self.steps - step) / self.steps, open)
-
-    def choose(self, state: Int[Array, "T1"], turn: Turn, confidence: Float[Array, "L"]) -> tuple[Int[Array, "L"], Any]:
-        wanted = state[turn.step + 1] - state[turn.step]
-        chosen = _rank_with_ties(confidence, turn.candidates, self.tie) < wanted
-        return jnp.where(chosen, UNMASK, KEEP), state

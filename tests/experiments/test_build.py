@@ -8,7 +8,9 @@ import pytest
 
 from experiments import build, cli
 from experiments.configs.base import base
-from mdmjax import process, training
+from mdmjax import process, sampling, training
+
+LAW = process.Linear()
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,46 @@ def test_a_sampler_goes_by_the_schedule_of_the_law_or_its_own():
     assert free.planner(free.config.sample).schedule == process.SineSquared()
 
 
+@pytest.mark.parametrize(
+    "fields, expected",
+    [
+        (dict(planner="confidence", score="margin"), sampling.Confidence(LAW, 64, score=sampling.scores.margin)),
+        (dict(planner="threshold", threshold=0.7), sampling.Threshold(0.7, LAW)),
+        (dict(planner="factor", factor=0.5), sampling.Factor(0.5, LAW)),
+        (
+            dict(planner="path_planning", eta=2.0, rounding="floor"),
+            sampling.PathPlanning(LAW, 64, 2.0, rounding="floor"),
+        ),
+        (dict(planner="remdm", remask_rate=0.1), sampling.ReMDM(LAW, 64, sampling.Cap(0.1))),
+        (
+            dict(planner="remdm", remask="confidence", remask_loop=(0.6, 0.1, 0.8)),
+            sampling.ReMDM(LAW, 64, sampling.Rescale(0.02), True, sampling.Loop(0.6, 0.1, 0.8)),
+        ),
+        (dict(planner="predictor_corrector", sweeps=2), sampling.PredictorCorrector(LAW, 64, 2, sampling.Cap(0.02))),
+        (dict(planner="informed", redraw=3), sampling.InformedCorrector(sampling.FirstHitting(LAW), 3)),
+    ],
+    ids=lambda x: x["planner"] if isinstance(x, dict) else "",
+)
+def test_planners_of_a_config(fields, expected):
+    made = experiment(**{f"sample__{name}": value for name, value in fields.items()})
+    assert made.planner(made.config.sample) == expected
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (dict(planner="threshold", threshold=2.0), "threshold must be in"),
+        (dict(planner="confidence", score="logit"), "sample.score='logit'"),
+        (dict(planner="remdm", remask="all"), "sample.remask='all'"),
+        (dict(planner="remdm", remask_loop=(0.5, 0.1)), "sample.remask_loop"),
+    ],
+)
+def test_wrong_fields_of_planners_are_named(fields, message):
+    made = experiment(**{f"sample__{name}": value for name, value in fields.items()})
+    with pytest.raises(ValueError, match=message):
+        made.planner(made.config.sample)
+
+
 def test_ties_of_confidence_are_wider_than_the_rounding():
     for dtype, tie in ("float32", 2**-14), ("bfloat16", 2**-5):
         made = experiment(network__dtype=dtype, sample__planner="confidence")
@@ -134,6 +176,8 @@ def test_ties_of_confidence_are_wider_than_the_rounding():
         (dict(planner="confidence", steps=16, capacity=5), 5),
         (dict(planner="ancestral", steps=16, capacity=9), 9),
         (dict(planner="first_hitting", steps=0), 3 + 64),
+        (dict(planner="remdm", steps=16), 3 + 4),
+        (dict(planner="threshold"), None),
     ],
 )
 def test_a_sampler_asks_for_few_logits(monkeypatch, changes, capacity):

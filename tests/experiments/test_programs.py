@@ -164,7 +164,9 @@ def test_the_best_checkpoint_is_the_one_with_the_lowest_bound(place, trained):
             assert runs.load(str(workdir), "best").step == step
 
 
-@pytest.mark.parametrize("planner", ["first_hitting", "ancestral", "confidence", "random_count", "left_to_right"])
+@pytest.mark.parametrize(
+    "planner", ["first_hitting", "ancestral", "confidence", "random_count", "left_to_right", "remdm", "informed"]
+)
 def test_sample_with_a_prompt(run, place, trained, planner):
     changes = ["--config.sample.prompt=the cat", f"--config.sample.planner={planner}", "--config.sample.steps=4"]
     if planner == "confidence":

@@ -202,6 +202,7 @@ def test_a_planner_that_remasks():
     """The engine serves it as it is: masks come back, prompts stay, each row ends by itself and without masks."""
     out = jax.jit(lambda: sample(DENOISER, Rewrite(2), TOKENS, vocab=V, key=KEY, trace=True))()
     operations = np.asarray(out.trace.operations)
+    assert out.finished.all()
     assert out.row_calls.tolist() == [5, 5, 0, 0, 5, 5, 5, 5] and not (out.tokens == V).any()
     assert (operations == REMASK).any(2).sum(0).tolist() == [2, 2, 0, 0, 0, 0, 2, 2]
     assert (operations == REMASK).sum(2).max() == L // 2
@@ -226,7 +227,7 @@ class Endless(Rewrite):
 @pytest.mark.parametrize("trace", [False, True])
 def test_a_planner_that_never_halts_is_stopped_and_prompts_are_safe(trace):
     out = jax.jit(lambda: sample(DENOISER, Endless(1), TOKENS, vocab=V, key=KEY, trace=trace))()
-    assert int(out.calls) == 3
+    assert int(out.calls) == 3 and not out.finished.any()
     given = np.asarray(TOKENS != V)
     np.testing.assert_array_equal(np.asarray(out.tokens)[given], np.asarray(TOKENS)[given])
 

@@ -11,12 +11,11 @@ from scipy import stats
 
 from mdmjax.base import Planner
 from mdmjax.process import Cosine, Geometric, Linear, PlackettLuce, Polynomial, PositionPowers, SineSquared, beta
-from mdmjax.sampling import planners
+from mdmjax.sampling import Confidence, planners
 from mdmjax.sampling.planners import (
     ROUNDINGS,
     Ancestral,
     Clocks,
-    Confidence,
     DrawnOrder,
     FirstHitting,
     LeftToRight,

@@ -1,0 +1,246 @@
+"""Planners by themselves: marginals and paths of chains that take tokens back, scores, thresholds, budgets."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from planner_cases import TABLE, L, V
+
+from mdmjax.analysis import cheapest_counts, costs, information_curve, optimal_counts
+from mdmjax.analysis.tables import all_states, table_denoiser
+from mdmjax.process import Cosine, Linear, OnGrid, PositionPowers, SineSquared
+from mdmjax.reports import trace_html
+from mdmjax.sampling import (
+    Ancestral,
+    Cap,
+    Confidence,
+    Factor,
+    FirstHitting,
+    Guided,
+    InformedCorrector,
+    LeftToRight,
+    Loop,
+    MaskOne,
+    PathPlanning,
+    PredictorCorrector,
+    RandomCount,
+    ReMDM,
+    Rescale,
+    Threshold,
+    sample,
+    scores,
+)
+
+KEY = jax.random.key(0)
+
+
+# ---- marginals
+
+
+CHAINS = [
+    ReMDM(Cosine(), 7, Cap(0.3)),
+    ReMDM(SineSquared(), 7, Rescale(1.0)),
+    ReMDM(Linear(), 12, Cap(1.0), loop=Loop()),
+    PredictorCorrector(SineSquared(), 5, 2, Cap(1.0)),
+    ReMDM(PositionPowers(jnp.array([0.5, -1.0, 0.0])), 6, Rescale(0.8)),
+]
+
+
+@pytest.mark.parametrize("planner", CHAINS, ids=lambda p: type(p).__name__ + type(p.sigma).__name__)
+def test_visible_has_probability_alpha_at_every_step(planner, x64):
+    """The chain of one position, exactly: visible is lost with probability sigma, a mask is revealed with r."""
+    sigma, reveal = (np.asarray(x) for x in planner.rates())
+    alpha = np.asarray(planner.schedule.alpha(planner.path().t))
+    visible = np.zeros_like(alpha[0])
+    assert ((sigma >= 0) & (sigma <= 1) & (reveal >= 0) & (reveal <= 1)).all() and (sigma > 0).any()
+    for k in range(len(sigma)):
+        visible = visible * (1 - sigma[k]) + (1 - visible) * reveal[k]
+        np.testing.assert_allclose(visible, alpha[k + 1], atol=1e-12)
+    np.testing.assert_allclose(visible, 1, atol=1e-12)
+
+
+def test_rates_in_float32_keep_their_digits_at_both_ends():
+    """At 4096 steps, where alpha and 1 - alpha differ from step to step by less than float32 has at 1."""
+    planner = ReMDM(SineSquared(), 4096, Cap(1e-5))
+    found = [np.asarray(x, np.float64) for x in planner.rates()]
+    with jax.enable_x64(True):
+        exact = [np.asarray(x) for x in planner.rates()]
+    np.testing.assert_allclose(found[0], exact[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1][:-1], exact[1][:-1], rtol=2e-3)
+
+
+def test_the_path_of_a_loop_and_of_sweeps():
+    loop = ReMDM(Linear(), 20, Cap(0.1), loop=Loop()).path()
+    t = np.asarray(loop.t)
+    assert t[0] == 1 and t[-1] == 0 and (np.diff(t) <= 0).all()
+    np.testing.assert_allclose(t[9:20], 0.1, atol=1e-6)  # from 0.55 to 0.05 of the steps
+    np.testing.assert_array_equal(np.flatnonzero(loop.back), np.arange(9, 19))
+    path = PredictorCorrector(Linear(), 3, 2).path()
+    np.testing.assert_allclose(path.t, [1, 2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3, 0], atol=1e-6)
+    assert path.step.tolist() == [0, 0, 0, 1, 1, 1, 2] and path.back.tolist() == [False, True, True] * 2 + [False]
+
+
+# ---- scores
+
+
+@pytest.mark.parametrize("logits", [[0.3, 2.0, -1.0, 1.9], [0.0, 0.0, 0.0, 0.0], [1.0, -np.inf, 0.0, 0.5]], ids=str)
+def test_scores_by_their_formulas(logits):
+    p = np.exp(np.array(logits)) / np.exp(np.array(logits)).sum()
+    given, top = jnp.array(logits, jnp.float32), np.sort(p)[::-1]
+    for token in (0, 3):
+        of = lambda score, token=token: float(score(given, jnp.int32(token)))
+        np.testing.assert_allclose(of(scores.probability), p[token], rtol=1e-5)
+        np.testing.assert_allclose(of(scores.log_probability), np.log(p[token]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(of(scores.margin), top[0] - top[1], atol=1e-6)
+        positive = p[p > 0]
+        np.testing.assert_allclose(of(scores.negative_entropy), (positive * np.log(positive)).sum(), rtol=1e-5)
+        np.testing.assert_allclose(of(scores.advantage), np.log(p[token] / np.delete(p, token).max()), atol=1e-6)
+
+
+@pytest.mark.parametrize("score", [scores.margin, scores.negative_entropy])
+def test_no_second_array_of_the_size_of_the_logits(score):
+    """Scores are taken where tokens are drawn, some positions at a time."""
+    batch, length, vocab = 1, 256, 20_000
+
+    def run(logits, tokens, key):
+        planner = Confidence(Linear(), 2, score=score)
+        return sample(lambda *_, **__: logits, planner, tokens, vocab=vocab, key=key).tokens
+
+    shapes = jax.eval_shape(lambda: (jnp.zeros((batch, length, vocab)), jnp.zeros((batch, length), int), KEY))
+    temporary = jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 0.35 * batch * length * vocab * 4
+
+
+# ---- thresholds
+
+
+def test_thresholds_of_zero_and_one():
+    masks = jnp.full((3, L), V)
+    run = jax.jit(lambda: [sample(table_denoiser(TABLE), Threshold(x), masks, vocab=V, key=KEY) for x in (0.0, 1.0)])
+    at_once, one_by_one = run()
+    assert at_once.row_calls.tolist() == [1] * 3 and one_by_one.row_calls.tolist() == [L] * 3
+
+
+def test_factor_takes_the_largest_number():
+    """Not the first at which the rule fails: 3 (1 - .75) < 0.8 where 2 (1 - .5) would not be, were it asked of two."""
+    confidence = jnp.array([0.75, 0.1, 0.9, 0.75])
+    planner, open = Factor(1.01), jnp.ones(4, bool)
+    state = planner.init(KEY, open)
+    operations, _ = planner.choose(state, planner.turn(state, open), confidence)
+    assert operations.tolist() == [1, 0, 1, 1]  # 2 (.1), 3 (.25), 4 (.25) are below 1.01, 5 (.9) is not
+    assert Factor(0.0).choose(state, planner.turn(state, open), confidence)[0].tolist() == [0, 0, 1, 0]
+
+
+# ---- denoisers made of others
+
+
+def test_mask_one_is_the_conditional_of_each_position():
+    model, states = table_denoiser(TABLE), all_states(L, V)
+    logits = np.asarray(jax.jit(MaskOne(model, V))(jnp.asarray(states)))
+    places = (V + 1) ** np.arange(L)[::-1]
+    for i in range(L):
+        alone = states + (V - states[:, i])[:, None] * (np.arange(L) == i)[None]
+        np.testing.assert_allclose(logits[:, i], TABLE[alone @ places, i], rtol=1e-6)
+    some = jnp.array([[2, 0]] * len(states))
+    np.testing.assert_allclose(MaskOne(model, V)(jnp.asarray(states), at=some), logits[:, [2, 0]], rtol=1e-6)
+
+
+def test_forward_passes_are_counted():
+    """A guided call makes two, one that masks positions one at a time as many as positions are asked."""
+    tokens = jnp.array([[3, 3, 1, 3], [3, 0, 3, 2]])
+    model = table_denoiser(TABLE)
+    guided = Guided(model, tokens != V, V, 0.5)
+    each = jax.jit(
+        lambda: [
+            sample(denoiser, FirstHitting(), tokens, vocab=V, key=KEY)[:5]
+            for denoiser in (
+                model,
+                guided,
+                MaskOne(model, V),
+                MaskOne(guided.denoiser, V),
+                Guided(MaskOne(model, V), guided.given, V),
+            )
+        ]
+    )()
+    assert [int(x[1]) for x in each] == [3] * 5 and [int(x[4]) for x in each] == [3, 6, 3, 3, 6]
+    few = jax.jit(lambda: sample(MaskOne(model, V), Ancestral(Linear(), 2), tokens, vocab=V, key=KEY, capacity=3))()
+    assert 3 * int(few.calls) <= int(few.passes) <= L * int(few.calls)
+
+
+def test_guidance_of_nothing_and_of_impossible_tokens():
+    tokens, table = jnp.array([[3, 1, 3, 3]]), TABLE.copy()
+    table[:, :, 2] = -np.inf
+    model = table_denoiser(table)
+    of = lambda weight: jax.nn.log_softmax(Guided(model, tokens != V, V, weight)(tokens))
+    plain, free = (jax.nn.log_softmax(model(x)) for x in (tokens, jnp.full_like(tokens, V)))
+    np.testing.assert_allclose(of(0.0), plain, atol=1e-6)
+    np.testing.assert_allclose(of(-1.0), free, atol=1e-6)
+    assert np.isneginf(of(2.0)[..., 2]).all() and np.isfinite(of(2.0)[..., :2]).all()
+
+
+# ---- budgets
+
+
+def test_counts_from_costs_by_dynamic_programming():
+    """Against all splits; the budget of an information curve is that of its costs; and a planner reveals just those."""
+    rng = np.random.default_rng(0)
+    table = np.triu(rng.random((6, 6)))[:, ::-1]  # cost(m, k) for m + k <= 5
+    splits = [(a, b, 5 - a - b) for a in range(6) for b in range(6 - a)]
+    total = lambda counts: sum(table[sum(counts[:j]), k] for j, k in enumerate(counts))
+    counts, cost = cheapest_counts(table, 3)
+    assert total(counts) == pytest.approx(cost) == pytest.approx(min(map(total, splits)))
+    curve = information_curve(rng.dirichlet(np.ones(16)).reshape(2, 2, 2, 2))
+    np.testing.assert_array_equal(cheapest_counts(costs(curve), 2)[0], optimal_counts(curve, 2)[0])
+    budget = OnGrid.budget((1, 0, 3))
+    out = jax.jit(
+        lambda: sample(table_denoiser(TABLE), RandomCount(budget, 3), jnp.full((5, L), V), vocab=V, key=KEY, trace=True)
+    )()
+    assert (out.trace.operations == 1).sum(2).tolist() == [[1] * 5, [3] * 5, [0] * 5]
+
+
+# ---- traces
+
+
+def test_a_trace_that_takes_tokens_back_renders():
+    tokens = jnp.full((2, L), V).at[0, 1].set(2)
+    planner = ReMDM(Linear(), 8, Rescale(1.0))
+    trace = jax.jit(lambda: sample(table_denoiser(TABLE), planner, tokens, vocab=V, key=KEY, trace=True).trace)()
+    taken = int((trace.operations == 2).sum())
+    page = trace_html(trace, ["a", "b", "c"])
+    assert taken > 0 and page.startswith("<!doctype html>")
+
+
+# ---- bad values
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Threshold(1.5), r"Threshold\(threshold=1.5\): threshold must be in \[0, 1\]"),
+        (lambda: Threshold(math.nan), "threshold=nan"),
+        (lambda: Threshold(tie=1.0), r"Threshold\(tie=1.0\): tie must be in \[0, 1\)"),
+        (lambda: Factor(-1.0), r"Factor\(factor=-1.0\): factor must be >= 0"),
+        (lambda: Cap(1.1), r"Cap\(eta=1.1\): eta must be in \[0, 1\]"),
+        (lambda: Rescale(-0.1), r"Rescale\(eta=-0.1\)"),
+        (lambda: Loop(0.2, 0.3), r"Loop\(start=0.2, stop=0.3\): 0 < stop < start < 1 is needed"),
+        (lambda: Loop(alpha=1.0), r"Loop\(alpha=1.0\)"),
+        (lambda: ReMDM(Linear(), 0), r"ReMDM\(steps=0\): steps must be >= 1"),
+        (lambda: PredictorCorrector(Linear(), 2, -1), r"sweeps=-1\): sweeps must be >= 0"),
+        (lambda: PathPlanning(Linear(), 2, -1.0), r"PathPlanning\(eta=-1.0\): eta must be >= 0"),
+        (lambda: PathPlanning(Linear(), 0), r"PathPlanning\(steps=0\)"),
+        (lambda: InformedCorrector(LeftToRight(), 0), r"InformedCorrector\(count=0\): count must be >= 1"),
+        (lambda: InformedCorrector(LeftToRight(), sweeps=0), r"sweeps=0"),
+        (lambda: InformedCorrector(LeftToRight(), temperature=-1.0), r"temperature=-1.0\): temperature must be >= 0"),
+        (
+            lambda: Guided(None, jnp.ones((1, 1), bool), 3, -2.0),
+            r"Guided\(weight=-2.0\): weight must be finite and >= -1",
+        ),
+        (lambda: cheapest_counts(np.zeros((2, 2)), 0), "steps=0: must be >= 1"),
+        (lambda: cheapest_counts(np.zeros((2, 3)), 1), r"costs \[2, 3\]: must be"),
+    ],
+)
+def test_bad_values(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
