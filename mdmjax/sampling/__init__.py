@@ -9,6 +9,7 @@ right by any. Denoisers made of others: `Guided`, `MaskOne`.
 
 from mdmjax.sampling import scores
 from mdmjax.sampling.blocks import Blocks
+from mdmjax.sampling.cache import BlockCache
 from mdmjax.sampling.confidence import Confidence, Factor, PathPlanning, Threshold
 from mdmjax.sampling.correctors import InformedCorrector
 from mdmjax.sampling.driver import drive
@@ -27,6 +28,7 @@ from mdmjax.sampling.wrappers import Guided, MaskOne
 
 __all__ = [
     "Ancestral",
+    "BlockCache",
     "Blocks",
     "Cap",
     "Confidence",

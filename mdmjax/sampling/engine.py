@@ -15,6 +15,9 @@ A planner may take back what was written: REMASK needs no logits, so it may stan
 may also ask for logits where a token stands, to score it or to write another in its place. What it is told of a
 candidate is the probability of the drawn token, or `planner.score` (`mdmjax.sampling.scores`), taken from the logits
 where the token is drawn. A row has finished when its planner asks for no more logits.
+
+A denoiser may remember from call to call (`mdmjax.sampling.BlockCache`): it has `begin(tokens, vocab) -> kept` and
+`remember(tokens, t, at, kept, vocab) -> (logits, kept)`.
 """
 
 from collections.abc import Callable
@@ -41,6 +44,7 @@ class Samples(NamedTuple):
     trace: Trace | None
     passes: Int[Array, ""]  # forward passes of the network: more than `calls` where the denoiser makes several of one
     finished: Bool[Array, "B"]  # False: stopped after `planner.calls(L)` calls, while the planner wanted to go on
+    kept: Any = None  # of a denoiser that remembers, such as `BlockCache`
 
 
 class _Run(NamedTuple):
@@ -49,6 +53,7 @@ class _Run(NamedTuple):
     turn: Turn
     calls: Int[Array, "B"]
     passes: Int[Array, ""]
+    kept: Any  # of a denoiser that remembers
 
 
 class _Proposal(NamedTuple):
@@ -98,7 +103,7 @@ def sample(
     propose = lambda run: _propose(denoiser, draw, score, vocab, run, row_keys, capacity, width)
 
     def advance(run: _Run):
-        proposal, made = propose(run)
+        proposal, made, kept = propose(run)
         candidates, active = run.turn.candidates, run.turn.candidates.any(1)
         operations, state = jax.vmap(planner.choose)(run.state, run.turn, proposal.score)
         taken = (operations == REMASK) & (run.tokens != vocab) & active[:, None]
@@ -110,10 +115,11 @@ def sample(
         turn = turn._replace(candidates=turn.candidates & active[:, None])  # a finished row stays so
         sure = jnp.where(written, proposal.probability, 0)
         seen = (after, sure, operations, jnp.where(active, run.turn.step, -1), run.turn.t)
-        return _Run(after, state, turn, run.calls + active, run.passes + made), seen
+        return _Run(after, state, turn, run.calls + active, run.passes + made, kept), seen
 
     state, none = jax.vmap(planner.init)(plan_keys, ~given), jnp.zeros_like(ids, jnp.int32)
-    run = _Run(tokens, state, jax.vmap(planner.turn)(state, ~given), none, jnp.zeros((), jnp.int32))
+    kept = denoiser.begin(tokens, vocab) if hasattr(denoiser, "begin") else None
+    run = _Run(tokens, state, jax.vmap(planner.turn)(state, ~given), none, jnp.zeros((), jnp.int32), kept)
 
     def idle(run: _Run):
         nothing = jnp.zeros_like(run.tokens, jnp.result_type(float))
@@ -125,7 +131,7 @@ def sample(
         states, *others = seen
         seen = Trace(jnp.concatenate([tokens[None], states]), *others)
     finished = ~run.turn.candidates.any(1)
-    return Samples(run.tokens, run.calls.max(initial=0), run.calls, seen, run.passes, finished)
+    return Samples(run.tokens, run.calls.max(initial=0), run.calls, seen, run.passes, finished, run.kept)
 
 
 def jit_sampler(bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int, **choices) -> Callable[..., Samples]:
@@ -151,8 +157,8 @@ DRAWN_AT_ONCE = 32  # positions of each row: a draw may hold arrays of the size 
 
 def _propose(
     denoiser, draw, score, vocab: int, run: _Run, row_keys, capacity: int, width: int
-) -> tuple[_Proposal, Int[Array, ""]]:
-    """(proposal, forward passes that it took). The key of a draw is that of its row, call and position."""
+) -> tuple[_Proposal, Int[Array, ""], Any]:
+    """(proposal, forward passes that it took, what is kept). A draw has the key of its row, call and position."""
     tokens, turn = run.tokens, run.turn
     batch, length = tokens.shape
     rows = jnp.arange(batch)[:, None]
@@ -169,7 +175,10 @@ def _propose(
 
     def draw_at(positions, at):
         uses = 1 + run.calls[:, None] * length + positions  # use 0 of a row's key is its plan
-        logits = denoiser(tokens, turn.t, at=at)
+        if run.kept is None:
+            logits, kept = denoiser(tokens, turn.t, at=at), None
+        else:
+            logits, kept = denoiser.remember(tokens, turn.t, positions if at is None else at, run.kept, vocab)
         made = jnp.int32(passes(denoiser, positions.shape[1]))
         current = tokens if at is None else jnp.take_along_axis(tokens, at, axis=1)
 
@@ -181,20 +190,21 @@ def _propose(
         count = positions.shape[1]
         size = min(count, DRAWN_AT_ONCE)
         if size == count:
-            return some(0), made
+            return some(0), made, kept
         starts = np.minimum(np.arange(0, count, size), count - size)
         part = np.arange(count) // size
         together = lambda x: x[part, :, np.arange(count) - starts[part]].T
-        return jax.tree.map(together, jax.lax.map(some, starts)), made
+        return jax.tree.map(together, jax.lax.map(some, starts)), made, kept
 
     def everywhere():
         return draw_at(jnp.broadcast_to(jnp.arange(length), tokens.shape), None)
 
     def at_candidates():
         found = jax.vmap(lambda c: jnp.nonzero(c, size=capacity, fill_value=length)[0])(turn.candidates)
-        proposal, made = draw_at(found, jnp.minimum(found, length - 1))
+        first = jnp.minimum(found[:, :1], length - 1)  # that of the row, also where nothing is asked
+        proposal, made, kept = draw_at(found, jnp.where(found < length, found, first))
         place = lambda v: jnp.zeros_like(tokens, v.dtype).at[rows, found].set(v, mode="drop")
-        return jax.tree.map(place, proposal), made
+        return jax.tree.map(place, proposal), made, kept
 
     if capacity == length:
         return everywhere()

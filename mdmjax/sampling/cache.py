@@ -1,0 +1,97 @@
+"""Keys and values kept from call to call, for decoding in blocks: a call then costs what a block or two cost.
+
+The engine treats such a denoiser as any other, and carries its memory along with the canvas.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Kept(NamedTuple):
+    """What is carried along. A block is fresh where its keys and values are those of its tokens as they are now."""
+
+    memory: Any  # of the network
+    fresh: Int[Array, "B"]  # so many blocks from the left are fresh and stay so, for they are full
+    block: Int[Array, "B"]  # that the row was in at its last call; -1 before the first
+    whole: Int[Array, ""]  # calls that went through whole rows
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockCache:
+    """A denoiser that remembers, for the planner `Blocks` of the same `length`.
+
+    `network` has `memory(rows, L)`, `features_at(tokens, t, at, memory)` and `readout` (`networks.Model.bind`). The
+    current block of a row is that of its first mask.
+
+    exact: for a block-causal network (`networks.BlockCausal` of this length) without time. A call goes through the
+    current block and the one before it, which has been filled since its keys were last written; all blocks before that
+    are as they will always be. Its logits are those of the whole row, but for rounding.
+
+    Not exact (`approximate`): for a network that sees everything. A call goes through the current block alone, and what
+    the others see and say is what it was when the row came into the block; then the whole row is gone through (dual
+    cache of Fast-dLLM, arXiv 2505.22618). Its logits differ from the network's, by how much is to be measured.
+
+    Where a row asks for positions outside of that, or has passed over blocks, the call goes through the whole rows.
+    ValueError for length < 1, and for a network that is known not to be of that kind.
+    """
+
+    network: Any
+    length: int
+    exact: bool = True
+
+    def __post_init__(self):
+        if self.length < 1:
+            raise ValueError(f"BlockCache(length={self.length}): must be at least 1")
+        config = getattr(getattr(self.network, "model", None), "config", None)
+        if self.exact and config is not None:
+            blocks = getattr(config.attention, "length", None)
+            if blocks != self.length or config.time:
+                raise ValueError(
+                    f"BlockCache(length={self.length}, exact=True): the network must have attention=BlockCausal("
+                    f"{self.length}) and time=False; for another, exact=False"
+                )
+
+    def __call__(
+        self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None = None, *, at: Int[Array, "B K"] | None = None
+    ) -> Float[Array, "B K V"]:
+        """The network itself, which remembers nothing."""
+        return self.network(tokens, t, at=at)
+
+    def begin(self, tokens: Int[Array, "B L"], vocab: int) -> Kept:
+        """Nothing is known yet."""
+        rows, length = tokens.shape
+        none = jnp.zeros(rows, jnp.int32)
+        return Kept(self.network.memory(rows, length), none, none - 1, jnp.zeros((), jnp.int32))
+
+    def remember(
+        self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None, at: Int[Array, "B K"], kept: Kept, vocab: int
+    ) -> tuple[Float[Array, "B K V"], Kept]:
+        """(logits at the positions `at`, what is kept)."""
+        rows, length = tokens.shape
+        masks = tokens == vocab
+        open_ = masks.any(1)  # a row that is full asks for nothing
+        block = jnp.argmax(masks, 1) // self.length
+        first = jnp.maximum(block - 1, 0) if self.exact else block
+        width = min(self.length * (2 if self.exact else 1), length)
+        start = jnp.minimum(first * self.length, length - width)
+        inside = (at >= start[:, None]) & (at < start[:, None] + width)
+        known = kept.fresh >= first if self.exact else kept.block == block
+
+        def some(_):
+            window = start[:, None] + jnp.arange(width)[None]
+            features, memory = self.network.features_at(tokens, t, window, kept.memory)
+            picked = jnp.clip(at - start[:, None], 0, width - 1)
+            return jnp.take_along_axis(features, picked[..., None], 1), memory, kept.whole
+
+        def whole(_):
+            everywhere = jnp.broadcast_to(jnp.arange(length), tokens.shape)
+            features, memory = self.network.features_at(tokens, t, everywhere, kept.memory)
+            return jnp.take_along_axis(features, at[..., None], 1), memory, kept.whole + 1
+
+        near = (inside.all(1) & known) | ~open_
+        features, memory, count = jax.lax.cond(near.all(), some, whole, None)
+        return self.network.readout(features), Kept(memory, block, block, count)

@@ -1,0 +1,106 @@
+"""Decoding in blocks with keys and values that are kept: exact in a block-causal network, and not in others."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdmjax import networks, process, sampling
+
+V, L, B = 6, 14, 4
+BLOCK = 4  # the last block is shorter
+PROMPTS = {
+    "nothing given": jnp.full((B, L), V),
+    # blocks without masks are passed over: at the start, in the middle, and not in the same rows
+    "prompts": jnp.full((B, L), V).at[0, :9].set(1).at[1, 4:8].set(2).at[2, 1].set(3).at[3].set(0),
+}
+PLANNERS = {
+    "confidence": sampling.Confidence(process.Linear(), 3),
+    "first-hitting": sampling.FirstHitting(process.Linear()),
+    "remdm": sampling.ReMDM(process.Linear(), 4, sampling.Cap(0.3)),
+}
+
+
+def network(attention, **choices):
+    config = networks.TransformerConfig(V, L, width=16, depth=2, heads=2, attention=attention, **choices)
+    model = networks.transformer(config)
+    params = jax.tree.map(
+        lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), model.init(jax.random.key(0))
+    )
+    return model.bind(jax.tree.map(lambda x: 1.5 * x, params))
+
+
+def runner(denoiser, planner, **choices):
+    """tokens -> Samples, compiled once."""
+    return jax.jit(
+        lambda tokens: sampling.sample(
+            denoiser, sampling.Blocks(planner, BLOCK), tokens, vocab=V, key=jax.random.key(3), **choices
+        )
+    )
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_a_cache_of_a_block_causal_network_changes_nothing(name):
+    """The same samples, traces and confidences; whole rows are gone through only where a row has passed over blocks."""
+    bound = network(networks.BlockCausal(BLOCK))
+    runs = [runner(d, PLANNERS[name], trace=True) for d in (bound, sampling.BlockCache(bound, BLOCK))]
+    for what, tokens in PROMPTS.items():
+        plain, kept = (run(tokens) for run in runs)
+        assert (plain.tokens == kept.tokens).all() and (plain.trace.operations == kept.trace.operations).all()
+        np.testing.assert_allclose(plain.trace.confidence, kept.trace.confidence, atol=1e-4)
+        assert plain.calls == kept.calls > 0
+        assert kept.kept.whole == (0 if what == "nothing given" else kept.kept.whole) < kept.calls
+        if what == "prompts":
+            assert kept.kept.whole >= 1
+
+
+def test_few_positions_asked_are_those_of_all():
+    bound = network(networks.BlockCausal(BLOCK))
+    cache = sampling.BlockCache(bound, BLOCK)
+    whole = runner(cache, PLANNERS["confidence"])(PROMPTS["prompts"])
+    few = runner(cache, PLANNERS["confidence"], capacity=2)(PROMPTS["prompts"])
+    assert (whole.tokens == few.tokens).all()
+
+
+def test_without_blocks_it_is_right_and_no_cheaper():
+    """A planner that asks everywhere has whole rows gone through."""
+    bound = network(networks.BlockCausal(BLOCK))
+    planner, tokens = sampling.FirstHitting(process.Linear()), PROMPTS["nothing given"]
+    both = [
+        jax.jit(lambda tokens, d=d: sampling.sample(d, planner, tokens, vocab=V, key=jax.random.key(0)))(tokens)
+        for d in (bound, sampling.BlockCache(bound, BLOCK))
+    ]
+    assert (both[0].tokens == both[1].tokens).all() and both[1].kept.whole > both[1].calls // 2
+
+
+def test_the_approximate_cache_is_exact_at_the_first_call_of_a_block():
+    """And then differs: what other positions say is what it was when the block began."""
+    bound = network(networks.xla)
+    cache = sampling.BlockCache(bound, BLOCK, exact=False)
+    tokens = PROMPTS["nothing given"]
+    kept = cache.begin(tokens, V)
+    remember = jax.jit(lambda tokens, at, kept: cache.remember(tokens, None, at, kept, V))
+    at = jnp.tile(jnp.arange(4), (B, 1))
+    logits, kept = remember(tokens, at, kept)
+    np.testing.assert_allclose(logits, bound(tokens, at=at), atol=1e-4)
+    tokens = tokens.at[:, 1].set(2)
+    logits, kept = remember(tokens, at, kept)
+    error = float(jnp.abs(logits - bound(tokens, at=at)).max())
+    assert 1e-4 < error < 1 and kept.whole == 1
+    tokens = tokens.at[:, :4].set(1)
+    logits, kept = remember(tokens, at + 4, kept)
+    np.testing.assert_allclose(logits, bound(tokens, at=at + 4), atol=1e-4)
+    assert kept.whole == 2
+    found = runner(cache, PLANNERS["first-hitting"])(PROMPTS["nothing given"])
+    assert (found.tokens < V).all() and found.kept.whole == 4  # once a block
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match=r"BlockCache\(length=0\): must be at least 1"):
+        sampling.BlockCache(network(networks.xla), 0)
+    with pytest.raises(ValueError, match=r"must have attention=BlockCausal\(4\) and time=False"):
+        sampling.BlockCache(network(networks.BlockCausal(5)), 4)
+    with pytest.raises(ValueError, match="for another, exact=False"):
+        sampling.BlockCache(network(networks.xla), 4)
+    with pytest.raises(ValueError, match="time=False"):
+        sampling.BlockCache(network(networks.BlockCausal(4), time=True), 4)
