@@ -47,6 +47,8 @@ bench: $(VENV)/.ready  ## speed of a training and a sampling step, into results/
 	@$(RUN) -m benchmarks.train_step --vocab 50257 --head packed --out results/benchmarks/train_step_50257_packed.json
 	@$(RUN) -m benchmarks.train_step --vocab 50257 --head dense --out results/benchmarks/train_step_50257_dense.json
 	@$(RUN) -m benchmarks.sample_step --out results/benchmarks/sample_step.json
+	@$(RUN) -m benchmarks.sample_step --vocab 50257 --steps 32 --rounds 3 --out results/benchmarks/sample_step_50257.json
+	@$(RUN) -m benchmarks.block_cache --out results/benchmarks/block_cache.json
 	@$(RUN) -m benchmarks.sampler_laws --out results/benchmarks/sampler_laws.json
 	@$(RUN) -m benchmarks.schedule_sweep --out results/benchmarks/schedule_sweep.json
 	@$(RUN) -m benchmarks.order_gradients --out results/benchmarks/order_gradients.json

@@ -291,6 +291,7 @@ class RowArm(Arm):
         most = max(int((q.canvas == self.rows_of.vocab).sum(1).max()) for q in self.rows_of.tests.values())
         return {
             "confidence": sampling.Confidence(linear, most),
+            "margin": sampling.Confidence(linear, most, score=sampling.scores.margin),
             "one call": sampling.Confidence(linear, 1),
         }
 

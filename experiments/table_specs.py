@@ -16,6 +16,7 @@ from experiments.table_columns import (
     mebibytes,
     milliseconds,
     of_run,
+    probability,
     ratio,
 )
 from mdmjax.reports import duration
@@ -99,8 +100,25 @@ TABLES = {
             Column("tokens written/s", of_run("ancestral, full", "tokens_per_second"), count),
             Column("in forward passes", of_run("ancestral, full", "forward_passes_per_step"), ratio),
             Column("logits where asked", of_run("ancestral, asked", "forward_passes_per_step"), ratio),
+            Column("saved by asking, %", ("saving_by_asking",), lambda share: f"{100 * share:.0f}"),
             Column("first-hitting", of_run("first-hitting, asked", "forward_passes_per_step"), ratio),
             Column("confidence", of_run("confidence, full", "forward_passes_per_step"), ratio),
+            Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
+            *(DEVICE, MACHINE, CORES, COMMIT),
+        ],
+    ),
+    "block_cache": Table(
+        "benchmarks/block_cache*.json",
+        [
+            Column("parameters", ("parameters",), count),
+            Column("trained", ("trained",), lambda yes: "yes" if yes else "no"),
+            Column("L", ("config", "length")),
+            Column("block", ("config", "block")),
+            Column("a call, whole rows", ("call_seconds", "whole rows"), milliseconds),
+            Column("exact cache, times as fast", ("exact_speedup",), ratio),
+            Column("approximate cache, times as fast", ("approximate_speedup",), ratio),
+            Column("its error, mean", ("approximate_error", "mean"), probability),
+            Column("largest", ("approximate_error", "largest"), probability),
             Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
             *(DEVICE, MACHINE, CORES, COMMIT),
         ],

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import order_gradients, sample_step, sampler_laws, schedule_sweep, train_step
+from benchmarks import block_cache, order_gradients, sample_step, sampler_laws, schedule_sweep, train_step
 from benchmarks.common import forward_matmuls, matmul, write
 from experiments import table_columns, tables
 from mdmjax.networks import TransformerConfig, forward_flops, parameter_count, transformer
@@ -15,6 +15,7 @@ SIZES = "--depth 1 --width 16 --heads 2 --length 8 --vocab 5 --rounds 1 --matmul
 BENCHMARKS = {
     "train_step": (train_step, [*SIZES, "--batch", "8", "--head", "packed"]),
     "sample_step": (sample_step, [*SIZES, "--batch", "2", "--steps", "4", "--capacity", "3"]),
+    "block_cache": (block_cache, [*SIZES, "--batch", "2", "--block", "4"]),
     "sampler_laws": (sampler_laws, []),
     "schedule_sweep": (schedule_sweep, "--grid 2 --steps 3 --samples 16".split()),
     "order_gradients": (order_gradients, []),
@@ -54,6 +55,12 @@ def check_sampling(tree):
     assert (asked["positions_read"] - 6 * asked["calls"]) % 10 == 0
 
 
+def check_cache(tree):
+    """Random parameters; at the first call of each block the approximate cache is the network."""
+    assert tree["calls"] == 8 and not tree["trained"]
+    assert 0 < tree["approximate_error"]["mean"] < tree["approximate_error"]["largest"] < 1
+
+
 def check_laws(tree):
     apart = tree["total_variation"]
     ancestral = [apart["ancestral"][str(steps)] for steps in (1, 2, 4, 8, 16, 32, 64)]
@@ -87,6 +94,7 @@ def check_gradients(tree):
 CHECKS = {
     "train_step": check_training,
     "sample_step": check_sampling,
+    "block_cache": check_cache,
     "sampler_laws": check_laws,
     "schedule_sweep": check_sweep,
     "order_gradients": check_gradients,
