@@ -18,7 +18,7 @@ def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = anyprocess()
     config.task = "sudoku"
-    config.data.update(rows=400, box=2, givens=(4, 8), fewest=False, limit=1000)
+    config.data.update(rows=2000, box=2, givens=(4, 8), fewest=False, limit=1000)
     config.network.update(width=64, depth=3, heads=4)
     config.train.update(steps=4000, batch=64, learning_rate=2e-3)
     return variant(config, name, **QUICK)
