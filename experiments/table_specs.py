@@ -37,6 +37,15 @@ def _study(name: str, unit: str, *answers: Column) -> Table:
     return Table(f"studies/{name}/report.json", columns, ("facts", "arms"))
 
 
+def _anyprocess(name: str, *more: str) -> Table:
+    """The tests of an any-process experiment."""
+    shown = (
+        "arm", "test", "problems", "right, %", "steps", "unmask", "remask", "insert", "delete", "at the step limit, %",
+        *more, "calls",
+    )  # fmt: skip
+    return Table(f"anyprocess/{name}/report.json", [*(Column(n, (ROW, n)) for n in shown), COMMIT], ("facts", "tests"))
+
+
 TABLES = {
     "training": Table(
         "training/*/report.json",
@@ -107,6 +116,20 @@ TABLES = {
             *(DEVICE, MACHINE, CORES, COMMIT),
         ],
     ),
+    **{f"anyprocess_{name}": _anyprocess(name) for name in ("parity", "sudoku4", "sudoku9", "mincut")},
+    "anyprocess_dyck": _anyprocess(
+        "dyck", *(f"of the {n} words of {k} letters, %" for k, n in ((2, 4), (4, 28), (6, 232)))
+    ),
+    "anyprocess_text": _anyprocess(
+        "text_selfcorrect",
+        "edits to the clean text before, %",
+        "after, %",
+        "AUC of remask",
+        "AUC of insert",
+        "AUC of delete",
+        "order-4 n-gram, bits/char",
+        "entropy of its characters, bits",
+    ),  # fmt: skip
     "block_cache": Table(
         "benchmarks/block_cache*.json",
         [
