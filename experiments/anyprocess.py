@@ -106,7 +106,7 @@ def run(arm: Arm, folder: Path, bar, before: int) -> dict | None:
         "trained at": trained_at,
     }  # fmt: skip
     if isinstance(arm, PolicyArm):
-        if arm.task.objective is None:
+        if arm.task.objective is None and not arm.config.decode.draw:  # a teacher that draws has several next states
             result["steps"] = [on_teacher_states(arm, params) for params in of_seed]
             result["failures"] = first_failures(arm, of_seed[0], result["tests"][0])
         write_atomic(folder / "trace.html", trace_html(traced(arm, of_seed[0]), arm.task.shown, title=arm.task.name))

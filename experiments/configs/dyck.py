@@ -10,7 +10,7 @@ def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = anyprocess()
     config.update(task="dyck", seeds=3)
-    config.data.update(rows=4000, problems=10_000, most=8, limit=600)
+    config.data.update(rows=4000, problems=10_000, most=12, limit=600)
     config.decode.update(draw=True, least=0.01, single=True)
     config.network.update(width=32, depth=3, heads=4)
     config.train.update(steps=3000, batch=128, learning_rate=2e-3, evaluate_every=1000)
