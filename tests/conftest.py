@@ -1,6 +1,7 @@
 """Settings of every test. They must be made before JAX is first used, and before mdmjax is imported: the import hook of
 jaxtyping (pyproject.toml) checks only what is imported after it."""
 
+import gc
 import importlib.util
 import os
 from collections.abc import Callable
@@ -13,6 +14,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Compiled programs do not say which line of Python each operation is from: a sixth of the time of lowering and compiling.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 TPU = importlib.util.find_spec("libtpu") is not None
 if not TPU:  # most of the time here is compilation: with less effort, and fused loops the older way, a third of it
     quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -30,6 +33,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 if not TPU:  # where programs are compiled for a TPU they keep the precision that a run would have
     jax.config.update("jax_default_matmul_precision", "highest")
+
+# Tracing makes many objects that live on, and looking through all of them is a 20th of the time here: more rarely.
+gc.set_threshold(20_000, 25, 25)
 
 # Examples are the same in every run, so that a red test is red again; the first call compiles, so no deadline.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)

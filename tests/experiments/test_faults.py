@@ -199,7 +199,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_full_disk_is_said_in_one_line(place, small_disk, tmp_path):
+def test_a_full_disk_is_said_in_one_line(run, place, small_disk, tmp_path):
     code, errors = programs.run("train", arguments(place, small_disk / "run"), tmp_path / "log")
     told = [line for line in errors.splitlines() if not re.match(r"step \d+/12|[\d,]+ parameters", line)]
     assert code == 1 and len(told) == 1, errors
@@ -209,7 +209,7 @@ def test_a_full_disk_is_said_in_one_line(place, small_disk, tmp_path):
     with pytest.raises(OSError), open(small_disk / "filler", "wb", buffering=0) as filler:
         while filler.write(bytes(1 << 12)):
             pass
-    code, errors = programs.run("train", arguments(place, small_disk / "other"), tmp_path / "log")
+    code, errors = run(arguments(place, small_disk / "other"))
     assert code == 2 and len(errors.splitlines()) == 1
     assert errors.startswith("error: no space left for") and "on another disk" in errors
 

@@ -84,19 +84,25 @@ def test_weight_is_the_log_derivative(a, b, x64):
 def test_derivatives_in_the_parameters(family, x64):
     """Of alpha, the weight and the inverse, against differences."""
     t, step = jnp.array([1e-3, 0.2, 0.5, 0.9, 0.999]), 1e-5
-    for name in ("alpha", "one_minus_alpha", "weight", "inverse"):
 
-        def value(a, b, name=name):
-            s = family(a, b)
-            return s.inverse(t, 1 - t) if name == "inverse" else getattr(s, name)(t)
+    def of_alpha(ab):
+        s = family(*ab)
+        return dict(alpha=s.alpha(t), inverse=s.inverse(t, 1 - t))
 
-        forward = jax.jit(jax.jacfwd(value, (0, 1)))(0.7, 1.2)
-        reverse = jax.jit(jax.jacrev(value, (0, 1)))(0.7, 1.2) if name in ("alpha", "inverse") else forward
-        values = jax.jit(value)
-        for i, direction in enumerate(np.eye(2) * step):
-            up, down = (values(*(np.array([0.7, 1.2]) + sign * direction)) for sign in (1, -1))
-            np.testing.assert_allclose(forward[i], (up - down) / (2 * step), rtol=2e-6, atol=1e-9)
-            np.testing.assert_allclose(reverse[i], forward[i], rtol=1e-9)
+    def of_all(ab):
+        s = family(*ab)
+        return of_alpha(ab) | dict(one_minus_alpha=s.one_minus_alpha(t), weight=s.weight(t))
+
+    at = np.array([0.7, 1.2])
+    forward, reverse = jax.jit(jax.jacfwd(of_all))(at), jax.jit(jax.jacrev(of_alpha))(at)
+    values = jax.jit(of_all)
+    for i, direction in enumerate(np.eye(2) * step):
+        up, down = (values(at + sign * direction) for sign in (1, -1))
+        for name in up:
+            difference = (np.asarray(up[name]) - np.asarray(down[name])) / (2 * step)
+            np.testing.assert_allclose(forward[name][:, i], difference, rtol=2e-6, atol=1e-9)
+        for name in reverse:
+            np.testing.assert_allclose(reverse[name][:, i], forward[name][:, i], rtol=1e-9)
 
 
 def test_a_grid_of_schedules_is_one_program(x64):

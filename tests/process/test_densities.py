@@ -1,5 +1,7 @@
 """Densities of the mask rate: normalisation, exact sampling, mixtures, and fits against known moments."""
 
+import dataclasses
+import functools
 import math
 
 import jax
@@ -41,6 +43,7 @@ each_family = pytest.mark.parametrize("name", families())
 density_at = jax.jit(lambda p, r: p.density(r))
 cdf_at = jax.jit(lambda p, r: p.cdf(r))
 rate_at = jax.jit(lambda p, u: p.from_cdf(u))
+jitted_mix = jax.jit(mix)
 
 
 def quadrature(edges, nodes=40):
@@ -57,8 +60,14 @@ def rule(p):
     return quadrature(p.edges, 12) if isinstance(p, Bins) else quadrature(log_edges(EPS, 8))
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def uniform(seed, n):
+    """[n] in (0, 1]."""
+    return 1 - jax.random.uniform(jax.random.key(seed), (n,))
+
+
 def draw(p, n, seed=0):
-    return rate_at(p, 1 - jax.random.uniform(jax.random.key(seed), (n,)))
+    return rate_at(p, uniform(seed, n))
 
 
 # ---- every family ----------------------------------------------------------------------------------------------------
@@ -100,9 +109,9 @@ def test_the_distribution_function_is_the_integral_of_the_density(name, x64):
 @each_family
 def test_the_inverse(name, x64):
     p = families()[name]
-    r = jnp.geomspace(EPS, 1, 999).reshape(3, 333)
+    r = jnp.asarray(np.geomspace(EPS, 1, 999).reshape(3, 333))
     np.testing.assert_allclose(rate_at(p, cdf_at(p, r)), r, rtol=1e-10)
-    u = jnp.linspace(0, 1, 1001)
+    u = jnp.asarray(np.linspace(0, 1, 1001))
     np.testing.assert_allclose(cdf_at(p, rate_at(p, u)), u, atol=1e-12)
     assert cdf_at(p, jnp.float64(0.5)).shape == ()
 
@@ -132,12 +141,12 @@ def test_float32_draws_stay_inside(name, eps):
         p = p or tabulated(SHAPE if name == "epr" else PowerRate(eps, 0.5).density, log_edges(eps, 512))
     ends = np.array([1e-45, 1e-38, 1e-20, 2**-24, 2**-23, 1 - 2**-23, 1 - 2**-24, 1], np.float32)
     u = jnp.asarray(np.r_[ends, np.linspace(0, 1, 4001, dtype=np.float32)])
-    r = rate_at(p, u)
+    r = np.asarray(rate_at(p, u))
     assert r.dtype == jnp.float32
     assert (r >= np.float32(eps)).all() and (r <= 1).all()
     np.testing.assert_allclose([r[0], r[7]], [eps, 1], rtol=3e-6)
-    values = density_at(p, r)
-    assert values.dtype == jnp.float32 and (values > 0).all() and jnp.isfinite(1 / values).all()
+    values = np.asarray(density_at(p, r))
+    assert values.dtype == jnp.float32 and (values > 0).all() and np.isfinite(1 / values).all()
     np.testing.assert_allclose(cdf_at(p, r), u, atol=3e-6)
     with jax.enable_x64(True):
         exact = np.asarray(rate_at(p, jnp.asarray(u, jnp.float64)))
@@ -149,17 +158,19 @@ def test_float32_draws_stay_inside(name, eps):
 
 
 def test_power_laws_have_their_names(x64):
-    r, u = jnp.geomspace(EPS, 1, 50), jnp.linspace(0, 1, 50)
+    r, u = jnp.asarray(np.geomspace(EPS, 1, 50)), jnp.asarray(np.linspace(0, 1, 50))
     flat, log_uniform = PowerRate(EPS, 0.0), PowerRate(EPS, 1.0)
-    np.testing.assert_allclose(flat.density(r), 1, rtol=1e-14)
-    np.testing.assert_allclose(flat.from_cdf(u), Uniform(EPS).from_cdf(u), rtol=1e-13)
-    np.testing.assert_allclose(log_uniform.density(r), (1 - EPS) / (r * math.log(1 / EPS)), rtol=1e-13)
-    np.testing.assert_allclose(log_uniform.from_cdf(u), EPS ** (1 - u), rtol=1e-13)
+    np.testing.assert_allclose(density_at(flat, r), 1, rtol=1e-14)
+    np.testing.assert_allclose(rate_at(flat, u), rate_at(Uniform(EPS), u), rtol=1e-13)
+    np.testing.assert_allclose(density_at(log_uniform, r), (1 - EPS) / (np.asarray(r) * math.log(1 / EPS)), rtol=1e-13)
+    np.testing.assert_allclose(rate_at(log_uniform, u), EPS ** (1 - np.asarray(u)), rtol=1e-13)
     half = PowerRate(EPS, 0.5)
-    np.testing.assert_allclose(half.from_cdf(u), (u + (1 - u) * math.sqrt(EPS)) ** 2, rtol=1e-13)
+    np.testing.assert_allclose(
+        rate_at(half, u), (np.asarray(u) + (1 - np.asarray(u)) * math.sqrt(EPS)) ** 2, rtol=1e-13
+    )
     for other in (1 - 1e-9, 1 + 1e-9):  # no jump at 1
-        np.testing.assert_allclose(PowerRate(EPS, other).from_cdf(u), log_uniform.from_cdf(u), rtol=1e-7)
-        np.testing.assert_allclose(PowerRate(EPS, other).density(r), log_uniform.density(r), rtol=1e-7)
+        np.testing.assert_allclose(rate_at(PowerRate(EPS, other), u), rate_at(log_uniform, u), rtol=1e-7)
+        np.testing.assert_allclose(density_at(PowerRate(EPS, other), r), density_at(log_uniform, r), rtol=1e-7)
 
 
 def test_a_grid_of_power_laws_is_one_program(x64):
@@ -176,9 +187,9 @@ def test_a_grid_of_power_laws_is_one_program(x64):
 def test_bins_are_constant_between_their_edges():
     p = Bins(np.array([0.2, 0.4, 1.0]), np.array([0.75, 0.25]))
     r = jnp.array([0.2, 0.3, 0.4, 0.41, 1.0])  # the upper edge belongs to the bin
-    np.testing.assert_allclose(p.density(r), [3, 3, 3, 1 / 3, 1 / 3], rtol=1e-6)
-    np.testing.assert_allclose(p.cdf(r), [0, 0.375, 0.75, 0.75 + 0.25 / 60, 1], atol=1e-6)
-    np.testing.assert_allclose(p.from_cdf(jnp.array([0.375, 0.75, 0.875])), [0.3, 0.4, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(density_at(p, r), [3, 3, 3, 1 / 3, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(cdf_at(p, r), [0, 0.375, 0.75, 0.75 + 0.25 / 60, 1], atol=1e-6)
+    np.testing.assert_allclose(rate_at(p, jnp.array([0.375, 0.75, 0.875])), [0.3, 0.4, 0.7], rtol=1e-6)
 
 
 def test_log_edges():
@@ -191,23 +202,31 @@ def test_log_edges():
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_a_mixture_is_at_least_the_share(share, x64):
     p = uneven()
-    mixed, r = jax.jit(mix)(p, share), jnp.geomspace(EPS, 1, 400)
-    np.testing.assert_allclose(mixed.density(r), (1 - share) * p.density(r) + share, rtol=1e-12)
-    np.testing.assert_allclose(mixed.cdf(r), (1 - share) * p.cdf(r) + share * Uniform(EPS).cdf(r), atol=1e-12)
-    assert (mixed.density(r) >= share * (1 - 1e-12)).all()
+    mixed, r = jitted_mix(p, share), jnp.asarray(np.geomspace(EPS, 1, 400))
+    at, plain = np.asarray(density_at(mixed, r)), np.asarray(density_at(p, r))
+    np.testing.assert_allclose(at, (1 - share) * plain + share, rtol=1e-12)
+    cdf, plain, flat = (np.asarray(cdf_at(law, r)) for law in (mixed, p, Uniform(EPS)))
+    np.testing.assert_allclose(cdf, (1 - share) * plain + share * flat, atol=1e-12)
+    assert (at >= share * (1 - 1e-12)).all()
 
 
 def test_fitted_bins_of_known_moments(x64):
     """E2(r) = c / r, so I_b = c log(e_{b+1} / e_b) / d_b: the more bins, the nearer to r^(-1/2)."""
-    limit, r = PowerRate(EPS, 0.5), jnp.geomspace(EPS, 1, 500)
-    fit, errors = jax.jit(fit_bins), []
+    limit, r = PowerRate(EPS, 0.5), jnp.asarray(np.geomspace(EPS, 1, 500))
+
+    @jax.jit
+    def fit(moments, edges, floor):
+        p = fit_bins(moments, edges, floor)
+        return p.mass, p.density(r), limit.density(r), p.cdf(edges), limit.cdf(edges)
+
+    errors = []
     for k in (12, 48, 192):
         edges = log_edges(EPS, k)
         moments = 3.7 * np.log(edges[1:] / edges[:-1]) / np.diff(edges)
-        p = fit(moments, edges, 0.0)
-        np.testing.assert_allclose(p.mass.sum(), 1, rtol=1e-13)
-        errors.append(np.abs(np.log(p.density(r) / limit.density(r))).max())
-        np.testing.assert_allclose(p.cdf(jnp.asarray(edges)), limit.cdf(jnp.asarray(edges)), atol=0.1 / k)
+        mass, density, of_limit, cdf, cdf_of_limit = (np.asarray(x) for x in fit(moments, edges, 0.0))
+        np.testing.assert_allclose(mass.sum(), 1, rtol=1e-13)
+        errors.append(np.abs(np.log(density / of_limit)).max())
+        np.testing.assert_allclose(cdf, cdf_of_limit, atol=0.1 / k)
     assert errors[0] < 0.33 and errors[1] < errors[0] / 3.5 and errors[2] < errors[1] / 3.5
 
 
@@ -223,8 +242,8 @@ def test_fitted_bins_have_the_least_variance_of_their_bins(x64):
 
 
 def test_bins_of_no_signal_are_uniform():
-    p = fit_bins(jnp.zeros(6), log_edges(EPS, 6))
-    np.testing.assert_allclose(p.density(jnp.geomspace(EPS, 1, 20)), 1, rtol=1e-5)
+    p = jax.jit(fit_bins)(jnp.zeros(6), log_edges(EPS, 6))
+    np.testing.assert_allclose(density_at(p, jnp.asarray(np.geomspace(EPS, 1, 20))), 1, rtol=1e-5)
 
 
 def test_tabulated_masses_are_integrals(x64):
@@ -246,9 +265,9 @@ def test_many_bins_lose_no_variance(x64):
 def test_bins_travel_through_jit_grad_and_vmap():
     """Gradients of draws and densities against differences, a stack of bins in one program, and no check on the way."""
     with jax.enable_x64(True):
-        r, u = jnp.geomspace(2e-3, 0.9, 9), jnp.linspace(0.05, 0.95, 9)
-        loss = lambda p: jnp.log(p.density(r)).sum() + p.from_cdf(u).sum()
-        stack = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v) for v in x]), uneven(), mix(uneven(), 0.5))
+        r, u = jnp.asarray(np.geomspace(2e-3, 0.9, 9)), jnp.asarray(np.linspace(0.05, 0.95, 9))
+        loss = jax.jit(lambda p: jnp.log(p.density(r)).sum() + p.from_cdf(u).sum())
+        stack = jax.tree.map(lambda *x: np.stack(x), uneven(), mix(uneven(), 0.5))
         values, gradients = jax.jit(jax.vmap(jax.value_and_grad(loss)))(stack)
         assert isinstance(gradients, Bins) and (gradients.mass < 0).any()  # no density, and not refused
         assert gradients.mass.shape == (2, 12) and gradients.edges.shape == (2, 13)
@@ -256,8 +275,8 @@ def test_bins_travel_through_jit_grad_and_vmap():
             p = jax.tree.map(lambda x: x[i], stack)
             np.testing.assert_allclose(values[i], loss(p), rtol=1e-12)
             for b in (0, 5, 11):
-                step = jnp.zeros(12).at[b].set(1e-7)
-                up, down = (loss(jax.tree.map(lambda x: x, p).__class__(p.edges, p.mass + s * step)) for s in (1, -1))
+                step = 1e-7 * np.eye(12)[b]
+                up, down = (loss(dataclasses.replace(p, mass=p.mass + s * step)) for s in (1, -1))
                 np.testing.assert_allclose(gradients.mass[i, b], (up - down) / 2e-7, rtol=1e-5)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(uneven())]
     assert paths == [".edges", ".mass"]
@@ -266,9 +285,12 @@ def test_bins_travel_through_jit_grad_and_vmap():
 # ---- EPR -------------------------------------------------------------------------------------------------------------
 
 
+shape_at = jax.jit(lambda p, r: jnp.exp(p.log(r)))
+
+
 def divergence(r, w, shape):
     """KL(w || p) by trapezoids, both normalised, in float64."""
-    r, w, p = (np.asarray(x, np.float64) for x in (r, w, jax.jit(lambda p, r: jnp.exp(p.log(r)))(shape, r)))
+    r, w, p = (np.asarray(x, np.float64) for x in (r, w, shape_at(shape, r)))
     w, p = w / np.trapezoid(w, r), p / np.trapezoid(p, r)
     return np.trapezoid(w * np.log(w / p), r)
 

@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mdmjax.networks import transformer
-from mdmjax.objectives import Packed
+from mdmjax.objectives import Packed, dense
 from mdmjax.training import MeshLayout, PmapLayout, infer_sharding, make_mesh
 
 HERE = pathlib.Path(__file__).parent
@@ -40,22 +40,16 @@ def assert_same(run, reference):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=2e-5), ours, theirs)
 
 
-def test_micro_batches_change_nothing(one_device):
-    assert_same(toys.run(mesh_layout(1, 1, 1), 4), one_device)
-
-
-@pytest.mark.parametrize("sizes,micro", [((8, 1, 1), 1), ((2, 4, 1), 4), ((2, 2, 2), 2)])
-def test_a_mesh_of_eight_devices_changes_nothing(one_device, sizes, micro):
-    assert_same(toys.run(mesh_layout(*sizes), micro), one_device)
+@pytest.mark.parametrize("sizes,micro,packed", [((8, 1, 1), 1, False), ((2, 4, 1), 4, True), ((2, 2, 2), 2, False)])
+def test_a_mesh_of_eight_devices_changes_nothing(one_device, sizes, micro, packed):
+    """Nor do micro-batches on it and the packed readout; on one device they are looked at by themselves in test_step."""
+    layout = mesh_layout(*sizes)
+    nll = Packed(groups=layout.shards, chunk=16) if packed else dense
+    assert_same(toys.run(layout, micro, nll), one_device)
 
 
 def test_pmap_changes_nothing(one_device):
     assert_same(toys.run(PmapLayout(), 2), one_device)
-
-
-def test_a_packed_readout_over_a_mesh_changes_nothing(one_device):
-    layout = mesh_layout(4, 2, 1)
-    assert_same(toys.run(layout, 1, Packed(groups=layout.shards, chunk=16)), one_device)
 
 
 def test_there_is_something_to_agree_on(one_device):
@@ -147,26 +141,27 @@ def test_two_processes_of_two_devices_change_nothing(one_device, tmp_path):
     with open(tmp_path / "log", "w") as log:
         children = [subprocess.Popen(c, env=environment, stdout=log, stderr=log) for c in commands]
         try:
+            one, expected = mesh_layout(1, 1, 1), {}  # while they run
+            first = toys.numbers(toys.bound(one, one.init(toys.make_state).average, 32))
+            for name, model in (("mesh", toys.MODEL), ("pmap", toys.LINEAR)):
+                losses, scored, _, state = one_device if name == "mesh" else toys.run(one, model=model)
+                last = toys.numbers(toys.bound(one, state.average, 32, model=model))
+                expected[name] = losses, scored, last, toys.monitored(one, state, model)
             codes = [child.wait(timeout=240) for child in children]
         finally:
             for child in children:
                 child.kill()
     assert codes == [0, 0], (tmp_path / "log").read_text()[-3000:]
 
-    one = mesh_layout(1, 1, 1)
-    first, last = (
-        toys.numbers(toys.bound(one, state.average, 32)) for state in (one.init(toys.make_state), one_device[3])
-    )
-    variance = toys.monitored(one, one_device[3])
     for rank in range(2):
         found = json.loads((tmp_path / f"results{rank}.json").read_text())
         shares = dict(mesh=[1 - rank, 2], pmap=[rank, 2], tensor=[0, 1])
         assert {name: found[name]["share"] for name in shares} == shares
         np.testing.assert_allclose(found["tensor"]["bound"], first, rtol=3e-5)
         for name in ("mesh", "pmap"):
-            result = found[name]
-            np.testing.assert_allclose(result["losses"], one_device[0], rtol=3e-6)
-            assert result["scored"] == one_device[1].tolist()
+            result, (losses, scored, last, variance) = found[name], expected[name]
+            np.testing.assert_allclose(result["losses"], losses, rtol=3e-6)
+            assert result["scored"] == scored.tolist()
             np.testing.assert_allclose(result["bound"], last, rtol=3e-5)
             assert result["variance"] == pytest.approx(variance, rel=1e-3, abs=1e-5)
             assert (result["restored"], result["same"], result["left"], len(result["said"])) == (4, True, [4], 1)

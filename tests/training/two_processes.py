@@ -1,5 +1,6 @@
 """One of two processes with two CPU devices each: two_processes.py RANK PORT FOLDER. Each writes what it found."""
 
+import functools
 import json
 import pathlib
 import sys
@@ -30,7 +31,7 @@ from mdmjax.training import (  # noqa: E402
 assert jax.process_count() == 2 and jax.device_count() == 4
 
 
-def saved_and_restored(layout, state, folder, damage) -> dict:
+def saved_and_restored(layout, state, folder, damage, model) -> dict:
     """What one run of these processes saves, the next one reads; the newest checkpoint is damaged in between."""
     checkpoints = Checkpoints(folder, keep=2)
     for step in (4, 8):
@@ -41,7 +42,7 @@ def saved_and_restored(layout, state, folder, damage) -> dict:
     damage(checkpoints)
     jax.experimental.multihost_utils.sync_global_devices("damaged")
     said = []
-    restored = restore(layout, toys.make_state, checkpoints, said.append)
+    restored = restore(layout, functools.partial(toys.make_state, model), checkpoints, said.append)
     same = jax.tree.map(
         lambda a, b: all(
             np.array_equal(np.asarray(x.data), np.asarray(y.data))
@@ -94,15 +95,18 @@ def spoiled(layout) -> str:
 
 results = {}
 turned = MeshLayout(make_mesh(2, 2, 1, devices=jax.devices()[::-1]))  # as make_mesh may order them on a pod
-for name, layout, damage in (("mesh", turned, cut_its_files), ("pmap", PmapLayout(), hide_from_one)):
-    losses, scored, _, state = toys.run(layout, micro=2, rank=layout.share[0], ranks=layout.share[1])
+for name, layout, damage, model in (
+    ("mesh", turned, cut_its_files, toys.MODEL),
+    ("pmap", PmapLayout(), hide_from_one, toys.LINEAR),  # every device holds all of it, whatever it is
+):
+    losses, scored, _, state = toys.run(layout, micro=2, rank=layout.share[0], ranks=layout.share[1], model=model)
     results[name] = dict(
         share=layout.share,
         losses=losses.tolist(),
         scored=scored.tolist(),
-        variance=toys.monitored(layout, state),
-        bound=toys.numbers(toys.bound(layout, state.average, 8, *layout.share)),
-        **saved_and_restored(layout, state, folder / name, damage),
+        variance=toys.monitored(layout, state, model),
+        bound=toys.numbers(toys.bound(layout, state.average, 8, *layout.share, model)),
+        **saved_and_restored(layout, state, folder / name, damage, model),
     )
 tensor = MeshLayout(make_mesh(1, 1, 4))  # both processes hold every row
 start = toys.bound(tensor, tensor.init(toys.make_state).average, 8, *tensor.share)
