@@ -14,7 +14,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Compiled programs do not say which line of Python each operation is from: a sixth of the time of lowering and compiling.
+# Programs do not say which line of Python an operation is from: a sixth of the time of lowering and compiling them.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 TPU = importlib.util.find_spec("libtpu") is not None
 if not TPU:  # most of the time here is compilation: with less effort, and fused loops the older way, a third of it

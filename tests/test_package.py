@@ -161,10 +161,20 @@ def test_notebook_holds_no_outputs(notebook):
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(notebook))
 
 
+# Fewer steps and rows than a reader wants to see: what is asserted in a notebook has to hold all the same.
+SHORTER = {
+    "quickstart": {"steps=200": "steps=80", "islice(stream, 200)": "islice(stream, 80)"},
+    "schedules_and_orders": {"steps, rows = 8, 256": "steps, rows = 8, 64", "length=250)": "length=50)"},
+}
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)
 def test_notebook_runs(notebook, tmp_path):
     """All code cells one after the other in one namespace. Lines for the shell or IPython are left out."""
     sources = ["".join(cell["source"]) for cell in cells(notebook)]
+    for whole, less in SHORTER.get(notebook.stem, {}).items():
+        assert sum(source.count(whole) for source in sources) == 1, whole
+        sources = [source.replace(whole, less) for source in sources]
     script = tmp_path / "notebook.py"
     script.write_text("\n".join(line for s in sources for line in s.splitlines() if not line.startswith(("!", "%"))))
     python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')", MPLBACKEND="Agg")

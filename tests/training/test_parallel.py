@@ -42,7 +42,7 @@ def assert_same(run, reference):
 
 @pytest.mark.parametrize("sizes,micro,packed", [((8, 1, 1), 1, False), ((2, 4, 1), 4, True), ((2, 2, 2), 2, False)])
 def test_a_mesh_of_eight_devices_changes_nothing(one_device, sizes, micro, packed):
-    """Nor do micro-batches on it and the packed readout; on one device they are looked at by themselves in test_step."""
+    """Nor do micro-batches and the packed readout on it; by themselves, on one device, they are in test_step."""
     layout = mesh_layout(*sizes)
     nll = Packed(groups=layout.shards, chunk=16) if packed else dense
     assert_same(toys.run(layout, micro, nll), one_device)
