@@ -18,7 +18,7 @@ demo bench: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 PYTHON ?= $(firstword $(foreach p,python3 python python3.13 python3.12 python3.11 python3.14,$(shell \
 	command -v $(p) >/dev/null 2>&1 && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 
-.PHONY: help demo test test-tpu lint format bench tables clean
+.PHONY: help demo test test-slow test-tpu lint format bench tables clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */make \1\t/' | expand -t 16
@@ -27,8 +27,11 @@ demo: $(VENV)/.ready  ## train a small model on the Python docs, evaluate and sa
 	@$(RUN) -m experiments.train --config=experiments/configs/demo_python_docs.py --workdir=$(DEMO)
 	@echo "report: $(DEMO)/report.html  (numbers: $(DEMO)/report.json)"
 
-test: $(VENV)/.ready  ## all tests, on CPU
+test: $(VENV)/.ready  ## the tests, on CPU (15 minutes on 2 cores)
 	@JAX_PLATFORMS=cpu $(RUN) -m pytest -n $(WORKERS) $(ARGS)
+
+test-slow: $(VENV)/.ready  ## the tests that `test` leaves out: whole programs, killed and resumed, in several processes; notebooks
+	@JAX_PLATFORMS=cpu $(RUN) -m pytest -m slow -n $(WORKERS) $(ARGS)
 
 test-tpu: .venv-tpu/.ready  ## compile the real steps ahead of time for TPU pods, on this host
 	@JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest tests/tpu $(ARGS)

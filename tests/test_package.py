@@ -168,6 +168,7 @@ SHORTER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name)
 def test_notebook_runs(notebook, tmp_path):
     """All code cells one after the other in one namespace. Lines for the shell or IPython are left out."""

@@ -57,6 +57,7 @@ def test_parity_is_learned_from_two_bits_and_right_at_any_length(run, tmp_path):
     assert again["metrics"] == metrics and again["facts"] == facts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["sudoku4", "dyck", "mincut", "text_selfcorrect"])
 def test_quick_variants_run(run, tmp_path, of):
     """The policies; those that they are compared with are the same in every task."""

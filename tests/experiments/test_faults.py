@@ -16,6 +16,8 @@ import pytest
 from experiments import runs, train
 from mdmjax import training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

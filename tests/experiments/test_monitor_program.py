@@ -12,6 +12,8 @@ from experiments.configs.base import base
 from experiments.monitor import monitor
 from mdmjax.data import Bytes, WindowSource
 
+pytestmark = pytest.mark.slow
+
 CHANGES = dict(
     train__steps=14, train__batch=256, train__checkpoint_every=14, train__evaluate_every=14, monitor__every=7,
     baseline__bins=4, law__spread="iid",

@@ -10,6 +10,8 @@ from experiments import cli, order_arms, order_rows, orders
 from experiments.order_report import kept, over_rows
 from experiments.results import over_seeds
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(
     data__rows=512,
     order__warmup=2,

@@ -224,6 +224,7 @@ def test_a_schedule_is_searched_and_sampled_with(run, place, trained):
         assert not (place / "no-search" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_an_autoregressive_baseline_goes_through_the_same_programs(run, place):
     assert run(train, *arguments(place, "causal", objective="autoregressive"))[0] == 0
     report = read(place / "causal")
@@ -245,6 +246,7 @@ def same_bound(workdir, trained):
     assert ours["mean"] == pytest.approx(theirs["mean"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_pmap_trains_the_same_model(run, place, trained):
     code, _, errors = run(train, *arguments(place, "pmap", parallel="pmap"))
     assert code == 0, errors
@@ -252,6 +254,7 @@ def test_pmap_trains_the_same_model(run, place, trained):
     assert "Traceback" not in errors and "Warning" not in errors
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_model_and_one_reports(place, trained):
     """As a cluster starts them: jax.distributed finds what it needs in the environment."""
     job = dict(SLURM_JOB_ID="1", SLURM_STEP_NODELIST="localhost", SLURM_NTASKS="2", SLURM_LOCALID="0")

@@ -9,6 +9,8 @@ import pytest
 from experiments import cli, runs, variance
 from mdmjax import process
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(
     model__train__steps=2, model__train__batch=8, model__evaluate__batch=8, model__train__log_every=1,
     model__train__evaluate_every=2,

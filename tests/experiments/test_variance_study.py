@@ -15,6 +15,8 @@ from experiments.study_arms import Arm, Batches
 from experiments.study_tasks import TASKS
 from mdmjax import process
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(
     train__steps=4, train__evaluate_every=2, train__warmup=0, law__refit_every=2, evaluate__rows=8, evaluate__batch=8,
     evaluate__draws=1,

@@ -133,6 +133,7 @@ def test_the_processes_of_a_stream_share_its_batches():
         stream.close()
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_change_nothing(one_device, tmp_path):
     port = str(ports.free_port())
     paths = os.pathsep.join([str(HERE), str(HERE.parent.parent)])
