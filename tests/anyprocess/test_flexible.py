@@ -286,8 +286,8 @@ def drawn(steps, count, **choices):
     states = [s for n in range(N) for s in itertools.product(range(V + 1), repeat=n)]
     size = (V + 2) ** N
     number = lambda tokens: (tokens * (V + 2) ** jnp.arange(N)[None]).sum(1)
-    of = lambda s: int(number(jnp.array([[START, *s] + [PAD] * (N - 1 - len(s))]))[0])
-    places = np.array([of(s) for s in states if START not in s])
+    padded = jnp.array([[START, *s] + [PAD] * (N - 1 - len(s)) for s in states if START not in s])
+    places = np.asarray(jax.jit(number)(padded))
     logits, missing = np.zeros((steps, size, N, V), np.float32), np.full((steps, size, N), -np.inf, np.float32)
     for k in range(1, steps + 1):
         look = table_at(k / steps)
