@@ -42,7 +42,7 @@ def run(policy, states, *, size=N, limit=30, **choices):
 
 
 def tokens_of(canvas, row):
-    return tuple(np.asarray(canvas.tokens[row, : canvas.lengths[row]]).tolist())
+    return tuple(np.asarray(canvas.tokens)[row, : int(canvas.lengths[row])].tolist())
 
 
 SHORT = Halting(stop=lambda tokens, length: length < 3)
@@ -54,13 +54,13 @@ def test_a_policy_does_what_its_teacher_does():
     states = [parity_state(bits.tolist()) for bits in strings]
     found = run(window, states, halting=SHORT, trace=True)
     check_overflow(found)
+    tokens, lengths = np.asarray(found.trace.tokens), np.asarray(found.trace.lengths)
     for row, (bits, state) in enumerate(zip(strings, states, strict=True)):
         steps, last = trajectory(PARITY, state, 30)
         assert found.steps[row] == len(steps) and tokens_of(found.canvas, row) == last
         assert PARITY.answer(last) == bits.sum() % 2 and REASONS[found.reason[row]] == "stopped"
         for call, (before, _) in enumerate(steps):
-            tokens, length = found.trace.tokens[call, row], found.trace.lengths[call, row]
-            assert tuple(np.asarray(tokens[:length]).tolist()) == before
+            assert tuple(tokens[call, row, : lengths[call, row]].tolist()) == before
         removed = len(state) - len(last)
         assert found.operations[row].tolist() == [0, removed, 0, removed]
     assert found.trace.tokens.shape == (31, len(states), N)
