@@ -28,9 +28,14 @@ def corrupt(corruption, tokens, lengths, noise, vocab, size=None):
     return corruption.corrupt(tokens, lengths, noise, vocab=vocab, size=size)
 
 
+@functools.partial(jax.jit, static_argnames=("corruption", "vocab"))
+def both(corruption, key, tokens, lengths, vocab):
+    noise = corruption.draw(key, jnp.arange(len(tokens)), tokens, lengths, vocab=vocab, batch=len(tokens))
+    return noise, corruption.corrupt(tokens, lengths, noise, vocab=vocab)
+
+
 def made(corruption, tokens, vocab, seed=0, lengths=None):
     """(noise, corrupted rows) of clean rows that are one batch."""
     rows, size = tokens.shape
     lengths = jnp.full(rows, size) if lengths is None else lengths
-    noise = draw(corruption, jax.random.key(seed), jnp.arange(rows), tokens, lengths, vocab, rows)
-    return noise, corrupt(corruption, tokens, lengths, noise, vocab)
+    return both(corruption, jax.random.key(seed), tokens, lengths, vocab)

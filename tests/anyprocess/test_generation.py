@@ -42,7 +42,7 @@ def run(policy, states, *, size=N, limit=30, **choices):
 
 
 def tokens_of(canvas, row):
-    return tuple(np.asarray(canvas.tokens[row, : canvas.lengths[row]]).tolist())
+    return tuple(np.asarray(canvas.tokens)[row, : int(canvas.lengths[row])].tolist())
 
 
 SHORT = Halting(stop=lambda tokens, length: length < 3)
@@ -54,13 +54,13 @@ def test_a_policy_does_what_its_teacher_does():
     states = [parity_state(bits.tolist()) for bits in strings]
     found = run(window, states, halting=SHORT, trace=True)
     check_overflow(found)
+    tokens, lengths = np.asarray(found.trace.tokens), np.asarray(found.trace.lengths)
     for row, (bits, state) in enumerate(zip(strings, states, strict=True)):
         steps, last = trajectory(PARITY, state, 30)
         assert found.steps[row] == len(steps) and tokens_of(found.canvas, row) == last
         assert PARITY.answer(last) == bits.sum() % 2 and REASONS[found.reason[row]] == "stopped"
         for call, (before, _) in enumerate(steps):
-            tokens, length = found.trace.tokens[call, row], found.trace.lengths[call, row]
-            assert tuple(np.asarray(tokens[:length]).tolist()) == before
+            assert tuple(tokens[call, row, : lengths[call, row]].tolist()) == before
         removed = len(state) - len(last)
         assert found.operations[row].tolist() == [0, removed, 0, removed]
     assert found.trace.tokens.shape == (31, len(states), N)
@@ -167,22 +167,45 @@ def constant(remask=-BIG, insert=-BIG, delete=-BIG, token=1):
     )
 
 
+def each(**rows):
+    """The same as `constant` with numbers of its own for each row, so that rows of several policies are one batch."""
+    count = len(next(iter(rows.values())))
+    told = {name: jnp.asarray(rows.get(name, [-BIG] * count)) for name in ("remask", "insert", "delete")}
+    decide, token = jnp.stack(list(told.values()), 1)[:, None], jnp.asarray(rows.get("token", [1] * count))[:, None]
+    return lambda tokens, lengths: (
+        jnp.broadcast_to((BIG * (jnp.arange(V)[None, None] == token[..., None])), (*tokens.shape, V)),
+        jnp.broadcast_to(decide, (*tokens.shape, 3)),
+    )
+
+
 @pytest.mark.parametrize(
-    "policy, states, halting, reason, steps",
+    "policy, states, halting, expected",
     [
-        (constant(), [(0, 3)], Halting(), "fixed point", 2),  # the second step changes nothing
-        (constant(), [(0, 3)], Halting(fixed=False), "step limit", 4),
-        (constant(token=2), [(0, 3)], Halting(end=2), "end token", 1),
-        (constant(), [(0, 2)], Halting(end=2), "end token", 0),
-        (constant(insert=BIG), [(0, 1)], Halting(), "overflow", 3),  # 2, 4, 8, 16 of 12
-        (constant(remask=BIG), [(0, 1)], Halting(fixed=False), "step limit", 4),
-        (constant(insert=BIG), [(0, 1)], Halting(end=1, fixed=False), "end token", 0),
-        (constant(token=2), [(0, 3)], Halting(end=2, stop=lambda tokens, length: tokens[1] == 2), "end token", 1),
+        (
+            each(insert=[-BIG, BIG]),
+            [(0, 3), (0, 1)],
+            Halting(),
+            [("fixed point", 2), ("overflow", 3)],  # the second step changes nothing; 2, 4, 8, 16 of 12
+        ),
+        (
+            each(remask=[-BIG, BIG]),
+            [(0, 3), (0, 1)],
+            Halting(fixed=False),
+            [("step limit", 4), ("step limit", 4)],
+        ),
+        (each(token=[2, 1]), [(0, 3), (0, 2)], Halting(end=2), [("end token", 1), ("end token", 0)]),
+        (each(insert=[BIG]), [(0, 1)], Halting(end=1, fixed=False), [("end token", 0)]),
+        (
+            each(token=[2]),
+            [(0, 3)],
+            Halting(end=2, stop=lambda tokens, length: tokens[1] == 2),
+            [("end token", 1)],
+        ),
     ],
 )
-def test_why_a_row_finishes(policy, states, halting, reason, steps):
+def test_why_a_row_finishes(policy, states, halting, expected):
     found = run(policy, states, limit=4, halting=halting)
-    assert (REASONS[found.reason[0]], int(found.steps[0])) == (reason, steps)
+    assert [(REASONS[x], int(n)) for x, n in zip(found.reason, found.steps, strict=True)] == expected
 
 
 def test_finished_rows_stand_still():

@@ -65,5 +65,6 @@ def test_released_labels_have_a_floor():
     best = int(costs.argmin())
     assert abs(float(costs[best]) - 0.6109) < 1e-4
     assert abs(float(jax.nn.sigmoid(logits[best])) - 0.3) < 2e-3
-    total = decisions(jnp.full((*canvas.tokens.shape, 3), logits[best]), targets).total()
+    counts = jax.jit(decisions)(jnp.full((*canvas.tokens.shape, 3), logits[best]), jax.tree.map(jnp.asarray, targets))
+    total = counts.total()
     assert total.decided[2] == 0 < total.wanted[2]

@@ -108,9 +108,9 @@ def delete_joint(surplus=0.3):
 def points(joint, table, control, where=lambda token: True):
     """(weight, posterior, learnt probability) of each position of each canvas."""
     size, out = table.shape[1], []
-    for canvas, (mass, ones) in joint.items():
-        padded = jnp.array([[*canvas, *[PAD] * (size - len(canvas))]])
-        logits = table[int(state_number(padded)[0]), :, control]
+    padded = jnp.array([[*canvas, *[PAD] * (size - len(canvas))] for canvas in joint])
+    for (canvas, (mass, ones)), place in zip(joint.items(), np.asarray(jax.jit(state_number)(padded)), strict=True):
+        logits = table[place, :, control]
         out += [(mass, ones[i] / mass, 1 / (1 + math.exp(-logits[i]))) for i, x in enumerate(canvas) if where(x)]
     return np.array(out).T
 

@@ -1,6 +1,7 @@
 """Losses of a policy against their definition, where they do not look, and what the training loop makes of them."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -65,6 +66,7 @@ def outputs(seed=0):
     return jax.random.normal(one, (len(TUPLES), N, V)), jax.random.normal(two, (len(TUPLES), N, 3))
 
 
+@functools.partial(jax.jit, static_argnames="reduction")
 def loss(logits, controls, batch=BATCH, reduction="global"):
     losses = policy_losses(logits, controls, process_targets(batch, V), pos_weight=POSITIVE)
     return supervised_loss(losses, weights=WEIGHTS, reduction=reduction)
@@ -105,7 +107,8 @@ def test_gradients_stay_where_something_is_learnt(reduction):
     logits, controls = outputs()
     logits = jnp.where(U[..., None], logits, jnp.nan)
     controls = jnp.where(INSIDE[..., None], controls, jnp.nan)
-    to_logits, to_controls = jax.grad(loss, (0, 1))(logits, controls, reduction=reduction)
+    slopes = jax.jit(jax.grad(functools.partial(loss, reduction=reduction), (0, 1)))
+    to_logits, to_controls = slopes(logits, controls)
     np.testing.assert_array_equal((to_logits != 0).any(-1), U)
     np.testing.assert_array_equal((to_controls != 0).all(-1), INSIDE)
     np.testing.assert_array_equal((to_controls != 0).any(-1), INSIDE)
@@ -132,7 +135,7 @@ def test_padding_says_nothing():
 def test_loss_of_a_policy_that_knows_nothing():
     """Zero logits cost log V at each mask and log 2 for each decision."""
     zeros = jnp.zeros((len(TUPLES), N, V)), jnp.zeros((len(TUPLES), N, 3))
-    losses = policy_losses(*zeros, process_targets(BATCH, V))
+    losses = jax.jit(lambda *x: policy_losses(*x, process_targets(BATCH, V)))(*zeros)
     np.testing.assert_allclose(losses.unmask.sum() / losses.unmasked.sum(), math.log(V), rtol=1e-6)
     np.testing.assert_allclose(losses.controls.sum(0) / losses.scored.sum(0), math.log(2), rtol=1e-6)
 
@@ -140,9 +143,8 @@ def test_loss_of_a_policy_that_knows_nothing():
 def test_sums_of_bfloat16_are_float32():
     """The same as of the same numbers in float32."""
     low = [x.astype(jnp.bfloat16) for x in outputs()]
-    found, expected = (
-        policy_losses(*x, process_targets(BATCH, V)) for x in (low, [x.astype(jnp.float32) for x in low])
-    )
+    run = jax.jit(lambda *x: policy_losses(*x, process_targets(BATCH, V)))
+    found, expected = (run(*x) for x in (low, [x.astype(jnp.float32) for x in low]))
     assert found.unmask.dtype == found.controls.dtype == jnp.float32
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -176,7 +178,7 @@ def one_step(objective, micro=1, rows=BATCH):
 def meant(params, reduction="global"):
     """(loss, parameters after that step), of `supervised_loss` itself."""
     compute = lambda params: loss(*bind(params)(BATCH["tokens"], BATCH["lengths"]), reduction=reduction)
-    value, gradient = jax.value_and_grad(compute)(params)
+    value, gradient = jax.jit(jax.value_and_grad(compute))(params)
     return value, params["kernel"] - gradient["kernel"]
 
 
@@ -215,8 +217,8 @@ def test_a_policy_learns_a_program():
     state = init_state(lambda key: jnp.zeros((125, 3, 3)), optimizer, jax.random.key(0))
     step = Step(table, Supervised(3), optimizer, lambda step: 0.3, 7)
     state, losses = jax.jit(lambda s: jax.lax.scan(lambda s, _: step(s, rows), s, length=100))(state)
-    controls = table(state.params)(rows["tokens"], rows["lengths"])[1]
-    total = decisions(controls, process_targets(rows, 3)).total()
+    counts = jax.jit(lambda p: decisions(table(p)(rows["tokens"], rows["lengths"])[1], process_targets(rows, 3)))
+    total = counts(state.params).total()
     assert losses["loss"][-1] < 0.01 < losses["loss"][0]
     assert total.wanted.tolist() == total.hits.tolist() == total.decided.tolist() == [6, 0, 4]
 

@@ -18,7 +18,7 @@ from mdmjax.sampling import Confidence, FirstHitting, sample
 
 V = 3
 MASK, PAD = V, V + 1
-run = jax.jit(functools.partial(transition, vocab=V), static_argnames="variant")
+run, done = (jax.jit(functools.partial(f, vocab=V), static_argnames="variant") for f in (transition, effects))
 
 
 class Cases(NamedTuple):
@@ -56,7 +56,7 @@ def every_small_case():
             states.append(x)
             moves.append(Move((1,) * length, r, e, d))
     assert len(states) == sum(16**j for j in range(4)) == 4369
-    return buffered(states, moves, 8)
+    return buffered(states, moves, 12)
 
 
 @functools.cache
@@ -78,6 +78,24 @@ def random_cases():
 CASES = {"every small case": every_small_case, "random cases": random_cases}
 
 
+@functools.cache
+def all_cases():
+    """Both, as the one batch that everything is compiled for; and which of its rows are random."""
+    together = jax.tree.map(lambda *x: jnp.concatenate(x), *(cases()[:2] for cases in CASES.values()))
+    return *together, np.arange(len(together[0].lengths)) >= len(every_small_case().states)
+
+
+@functools.cache
+def all_moved(variant):
+    """(next canvas, effects) of all cases."""
+    return jax.tree.map(np.asarray, (run(*all_cases()[:2], variant=variant), done(*all_cases()[:2], variant=variant)))
+
+
+def moved(cases, variant=VARIANTS[0]):
+    """Those of some."""
+    return jax.tree.map(lambda x: x[all_cases()[2] == (cases == "random cases")], all_moved(variant))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("cases", CASES)
 def test_buffer_equals_list(cases, variant):
@@ -85,7 +103,7 @@ def test_buffer_equals_list(cases, variant):
     canvas, controls, states, moves = CASES[cases]()
     size = canvas.tokens.shape[1]
     lists = [apply(state, move, MASK, variant) for state, move in zip(states, moves, strict=True)]
-    out = run(canvas, controls, variant=variant)
+    out, _ = moved(cases, variant)
     np.testing.assert_array_equal(out.tokens, [(*after[:size], *[PAD] * (size - len(after))) for after in lists])
     np.testing.assert_array_equal(out.lengths, [min(len(after), size) for after in lists])
     too_long = np.array([len(after) > size for after in lists])
@@ -104,15 +122,14 @@ def test_length_law(cases):
         deleted = d & (x == MASK)
         law.append(len(x) - deleted.sum() + q[~deleted].sum())
         assert max(q, default=0) > 1 or law[-1] <= 2 * len(x)
-    out = run(canvas, controls)
+    out, _ = moved(cases)
     np.testing.assert_array_equal(out.lengths, np.minimum(law, size))
     np.testing.assert_array_equal(out.overflow, canvas.overflow | (np.array(law) > size))
 
 
 def test_the_other_variants_differ():
     """A literal reading differs wherever a deleted mask inserts: two of a position's 16 cases, so 16^j - 14^j."""
-    canvas, controls, _, _ = every_small_case()
-    first, *others = (run(canvas, controls, variant=variant) for variant in VARIANTS)
+    first, *others = (moved("every small case", variant)[0] for variant in VARIANTS)
     differ = {
         variant: int(((out.tokens != first.tokens).any(1) | (out.lengths != first.lengths)).sum())
         for variant, out in zip(VARIANTS[1:], others, strict=True)
@@ -132,13 +149,13 @@ def test_an_unknown_variant_is_refused():
 
 def test_nothing_happens_without_controls_and_masks():
     """The identity, where no token is a mask; no length changes where nothing is inserted or deleted."""
-    canvas, controls, _, _ = random_cases()
+    canvas, controls, _ = all_cases()
     still = controls._replace(insert=jnp.zeros_like(controls.insert), delete=jnp.zeros_like(controls.delete))
-    out = run(canvas, still)
+    out = run(canvas, still, variant=VARIANTS[0])
     np.testing.assert_array_equal(out.lengths, canvas.lengths)
     np.testing.assert_array_equal(out.overflow, canvas.overflow)
     full = Canvas(jnp.where(canvas.tokens == MASK, 0, canvas.tokens), canvas.lengths, canvas.overflow)
-    out = run(full, still._replace(remask=jnp.zeros_like(controls.remask)))
+    out = run(full, still._replace(remask=jnp.zeros_like(controls.remask)), variant=VARIANTS[0])
     jax.tree.map(np.testing.assert_array_equal, out, full)
 
 
@@ -179,16 +196,14 @@ def test_labels_are_controls():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_effects_say_what_the_transition_does(variant):
     """The row rebuilt from the effects at its old positions."""
-    canvas, controls, _, _ = every_small_case()
-    out = run(canvas, controls, variant=variant)
-    done = jax.jit(lambda *a: effects(*a, vocab=V, variant=variant))(canvas, controls)
-    before, moved, lengths = map(np.asarray, (canvas.tokens, out.tokens, out.lengths))
-    after, operations, inserted = map(np.asarray, done)
+    canvas, _, _, _ = every_small_case()
+    out, (after, operations, inserted) = moved("every small case", variant)
+    before = np.asarray(canvas.tokens)
     for row, n in enumerate(np.asarray(canvas.lengths)):
         rebuilt = []
         for i in range(n):
             rebuilt += ([] if operations[row, i] == DELETE else [after[row, i]]) + [MASK] * inserted[row, i]
-        assert rebuilt == moved[row, : lengths[row]].tolist()
+        assert rebuilt == out.tokens[row, : out.lengths[row]].tolist()
     assert ((operations == UNMASK) <= ((before == MASK) & (after == 1))).all()
     assert ((operations == REMASK) <= ((before != MASK) & (after == MASK))).all()
     assert ((operations == KEEP) <= (before == after)).all()
@@ -200,25 +215,23 @@ def test_effects_say_what_the_transition_does(variant):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_nothing_is_read_beyond_a_row(variant):
     """Whatever stands there instead of padding, masks too."""
-    canvas, controls, _, _ = random_cases()
+    canvas, controls, _ = all_cases()
     beyond = jnp.arange(12)[None] >= canvas.lengths[:, None]
     other = Canvas(jnp.where(beyond, MASK, canvas.tokens), canvas.lengths, canvas.overflow)
-    jax.tree.map(
-        np.testing.assert_array_equal, run(other, controls, variant=variant), run(canvas, controls, variant=variant)
-    )
-    done = jax.jit(lambda *a: effects(*a, vocab=V, variant=variant))(other, controls)
-    assert (jnp.where(beyond, done.operations, KEEP) == KEEP).all()
-    assert (jnp.where(beyond, done.inserted, 0) == 0).all()
+    jax.tree.map(np.testing.assert_array_equal, run(other, controls, variant=variant), all_moved(variant)[0])
+    found = done(other, controls, variant=variant)
+    assert (jnp.where(beyond, found.operations, KEEP) == KEEP).all()
+    assert (jnp.where(beyond, found.inserted, 0) == 0).all()
 
 
 def test_a_protected_prefix_stays():
     """Whatever the controls say, its tokens come first in the next row; insertion goes on behind its last."""
-    canvas, controls, _, _ = random_cases()
+    canvas, controls, _ = all_cases()
     prefix = jnp.minimum(jnp.arange(len(canvas.lengths)) % 6, canvas.lengths)
     inside = jnp.arange(12)[None] < prefix[:, None]
     full = Canvas(jnp.where(inside & (canvas.tokens == MASK), 2, canvas.tokens), canvas.lengths, canvas.overflow)
     allowed = jax.jit(protect)(controls, prefix)
-    out = run(full, allowed)
+    out = run(full, allowed, variant=VARIANTS[0])
     np.testing.assert_array_equal(jnp.where(inside, out.tokens, 0), jnp.where(inside, full.tokens, 0))
     outside = ~np.asarray(inside)
     last = np.arange(12) == np.asarray(prefix)[:, None] - 1

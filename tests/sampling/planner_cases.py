@@ -48,6 +48,7 @@ class Case(NamedTuple):
     law: Callable | None = None  # law(start) at L = 4, for TABLE
     mask_one: bool = False  # the denoiser must be `MaskOne`
     takes_back: bool = False  # tokens change after they were written
+    time: Callable | None = None  # time(step, masks of the start), given to the denoiser
 
 
 def hidden(steps):
@@ -159,6 +160,17 @@ def corrected_blocks(start):
     return kernels
 
 
+def one_by_one_in_blocks(start):
+    """Two blocks of two positions, each from its surest on."""
+
+    def rule(state, drawn, p, block):
+        masks, score = [i for i in block if state[i] == V], probability(drawn, p)
+        return reveal(state, drawn, [max(masks, key=lambda i: (score[i], -i))])
+
+    blocks = [block for block in ((0, 1), (2, 3)) for i in block if start[i] == V]
+    return [chains.proposals(TABLE, functools.partial(rule, block=block)) for block in blocks]
+
+
 def of(kernels):
     """The law of kernels(start)."""
     return lambda start: chains.chain_law(TABLE, kernels(start), start)
@@ -183,16 +195,30 @@ def open_of(start):
     return start.count(V)
 
 
+def on_grid(steps):
+    """1 - k / T."""
+    return lambda step, masks: 1 - step / steps
+
+
+def by_share(step, masks):
+    """Where the cosine schedule has the share of masks that there is, one position a step."""
+    return np.arcsin(np.clip(1 - step / np.maximum(masks, 1), 0, 1)) / (np.pi / 2)
+
+
 CASES: dict[str, Case] = {
     "first-hitting": Case(FirstHitting(Cosine()), lambda s: laws.first_hitting_law(TABLE, s)),
-    "left to right": Case(LeftToRight(), lambda s: laws.left_to_right_law(TABLE, s)),
+    "left to right": Case(LeftToRight(Cosine()), lambda s: laws.left_to_right_law(TABLE, s), time=by_share),
     "drawn order": Case(DrawnOrder(WEIGHTS, Cosine()), of(lambda s: orders(s, np.exp(WEIGHTS)))),
-    "ancestral, few steps": Case(Ancestral(SineSquared(), 3), lambda s: laws.ancestral_law(TABLE, hidden(3), s)),
-    "ancestral, many steps": Case(Ancestral(SineSquared(), 1000)),
+    "ancestral, few steps": Case(
+        Ancestral(SineSquared(), 3), lambda s: laws.ancestral_law(TABLE, hidden(3), s), time=on_grid(3)
+    ),
+    "ancestral, many steps": Case(Ancestral(SineSquared(), 1000), time=on_grid(1000)),
     "random count": Case(RandomCount(Linear(), 3), lambda s: laws.random_count_law(TABLE, split(open_of(s), 3), s)),
     "given counts": Case(RandomCount(OnGrid.budget((1, 0, 3)), 3)),
-    "confidence": Case(Confidence(Linear(), 3), of(lambda s: by_score(split(open_of(s), 3)))),
-    "confidence, many steps": Case(Confidence(Cosine(), 50), of(lambda s: by_score([1] * open_of(s)))),
+    "confidence": Case(Confidence(Linear(), 3), of(lambda s: by_score(split(open_of(s), 3))), time=on_grid(3)),
+    "confidence, many steps": Case(
+        Confidence(Cosine(), 50), of(lambda s: by_score([1] * open_of(s))), time=on_grid(50)
+    ),
     "margin": Case(Confidence(Linear(), 3, score=scores.margin), of(lambda s: by_score(split(open_of(s), 3), margin))),
     "entropy": Case(
         Confidence(Linear(), 3, score=scores.negative_entropy),
@@ -235,7 +261,7 @@ CASES: dict[str, Case] = {
         mask_one=True,
         takes_back=True,
     ),
-    "blocks": Case(Blocks(Confidence(Linear(), 2), 2)),
+    "blocks": Case(Blocks(Confidence(Linear(), 2), 2), of(one_by_one_in_blocks)),
     "blocks of informed": Case(
         Blocks(InformedCorrector(Confidence(Linear(), 1)), 2), of(corrected_blocks), mask_one=True, takes_back=True
     ),

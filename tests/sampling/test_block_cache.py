@@ -1,5 +1,7 @@
 """Decoding in blocks with keys and values that are kept: exact in a block-causal network, and not in others."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,13 +23,20 @@ PLANNERS = {
 }
 
 
-def network(attention, **choices):
-    config = networks.TransformerConfig(V, L, width=16, depth=2, heads=2, attention=attention, **choices)
-    model = networks.transformer(config)
-    params = jax.tree.map(
-        lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), model.init(jax.random.key(0))
+def model(attention, **choices):
+    return networks.transformer(
+        networks.TransformerConfig(V, L, width=16, depth=2, heads=2, attention=attention, **choices)
     )
-    return model.bind(jax.tree.map(lambda x: 1.5 * x, params))
+
+
+@functools.cache
+def network(attention):
+    @jax.jit
+    def params():
+        moved = lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape)
+        return jax.tree.map(lambda x: 1.5 * moved(x), model(attention).init(jax.random.key(0)))
+
+    return model(attention).bind(params())
 
 
 def runner(denoiser, planner, **choices):
@@ -39,11 +48,16 @@ def runner(denoiser, planner, **choices):
     )
 
 
+@functools.cache
+def with_cache(name):
+    cache = sampling.BlockCache(network(networks.BlockCausal(BLOCK)), BLOCK)
+    return runner(cache, PLANNERS[name], trace=True)
+
+
 @pytest.mark.parametrize("name", PLANNERS)
 def test_a_cache_of_a_block_causal_network_changes_nothing(name):
     """The same samples, traces and confidences; whole rows are gone through only where a row has passed over blocks."""
-    bound = network(networks.BlockCausal(BLOCK))
-    runs = [runner(d, PLANNERS[name], trace=True) for d in (bound, sampling.BlockCache(bound, BLOCK))]
+    runs = runner(network(networks.BlockCausal(BLOCK)), PLANNERS[name], trace=True), with_cache(name)
     for what, tokens in PROMPTS.items():
         plain, kept = (run(tokens) for run in runs)
         assert (plain.tokens == kept.tokens).all() and (plain.trace.operations == kept.trace.operations).all()
@@ -55,9 +69,8 @@ def test_a_cache_of_a_block_causal_network_changes_nothing(name):
 
 
 def test_few_positions_asked_are_those_of_all():
-    bound = network(networks.BlockCausal(BLOCK))
-    cache = sampling.BlockCache(bound, BLOCK)
-    whole = runner(cache, PLANNERS["confidence"])(PROMPTS["prompts"])
+    cache = sampling.BlockCache(network(networks.BlockCausal(BLOCK)), BLOCK)
+    whole = with_cache("confidence")(PROMPTS["prompts"])
     few = runner(cache, PLANNERS["confidence"], capacity=2)(PROMPTS["prompts"])
     assert (whole.tokens == few.tokens).all()
 
@@ -80,27 +93,29 @@ def test_the_approximate_cache_is_exact_at_the_first_call_of_a_block():
     tokens = PROMPTS["nothing given"]
     kept = cache.begin(tokens, V)
     remember = jax.jit(lambda tokens, at, kept: cache.remember(tokens, None, at, kept, V))
+    exact = jax.jit(lambda tokens, at: bound(tokens, at=at))
     at = jnp.tile(jnp.arange(4), (B, 1))
     logits, kept = remember(tokens, at, kept)
-    np.testing.assert_allclose(logits, bound(tokens, at=at), atol=1e-4)
+    np.testing.assert_allclose(logits, exact(tokens, at), atol=1e-4)
     tokens = tokens.at[:, 1].set(2)
     logits, kept = remember(tokens, at, kept)
-    error = float(jnp.abs(logits - bound(tokens, at=at)).max())
+    error = float(jnp.abs(logits - exact(tokens, at)).max())
     assert 1e-4 < error < 1 and kept.whole == 1
     tokens = tokens.at[:, :4].set(1)
     logits, kept = remember(tokens, at + 4, kept)
-    np.testing.assert_allclose(logits, bound(tokens, at=at + 4), atol=1e-4)
+    np.testing.assert_allclose(logits, exact(tokens, at + 4), atol=1e-4)
     assert kept.whole == 2
     found = runner(cache, PLANNERS["first-hitting"])(PROMPTS["nothing given"])
     assert (found.tokens < V).all() and found.kept.whole == 4  # once a block
 
 
 def test_what_is_refused():
+    unbound = lambda attention, **choices: model(attention, **choices).bind({})
     with pytest.raises(ValueError, match=r"BlockCache\(length=0\): must be at least 1"):
-        sampling.BlockCache(network(networks.xla), 0)
+        sampling.BlockCache(unbound(networks.xla), 0)
     with pytest.raises(ValueError, match=r"must have attention=BlockCausal\(4\) and time=False"):
-        sampling.BlockCache(network(networks.BlockCausal(5)), 4)
+        sampling.BlockCache(unbound(networks.BlockCausal(5)), 4)
     with pytest.raises(ValueError, match="for another, exact=False"):
-        sampling.BlockCache(network(networks.xla), 4)
+        sampling.BlockCache(unbound(networks.xla), 4)
     with pytest.raises(ValueError, match="time=False"):
-        sampling.BlockCache(network(networks.BlockCausal(4), time=True), 4)
+        sampling.BlockCache(unbound(networks.BlockCausal(4), time=True), 4)

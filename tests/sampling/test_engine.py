@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 from mdmjax.analysis.tables import random_table, table_denoiser
 from mdmjax.base import REMASK, UNMASK, Planner, Turn
-from mdmjax.process import Cosine, Linear, SineSquared
-from mdmjax.sampling import Ancestral, Confidence, FirstHitting, LeftToRight, TokenDraw, jit_sampler, sample
+from mdmjax.process import Linear, SineSquared
+from mdmjax.sampling import Ancestral, Confidence, FirstHitting, LeftToRight, TokenDraw, jit_sampler, sample, scores
 
 V, L, B = 3, 4, 8
 TABLE = random_table(jax.random.key(0), L, V, scale=2.0)
@@ -26,27 +26,52 @@ IDS = jnp.arange(B)
 PLANNERS = [FirstHitting(), Ancestral(SineSquared(), 3), Confidence(Linear(), 3)]
 
 
+CALLS = []  # one entry for each time that the denoiser of `alone` ran
+
+
+@functools.partial(jax.jit, static_argnames="planner")
+def alone(planner, key):
+    """What one device makes of the whole batch."""
+
+    def denoiser(tokens, t=None, *, at=None):
+        jax.debug.callback(lambda: CALLS.append(1))
+        return DENOISER(tokens, t, at=at)
+
+    return sample(denoiser, planner, TOKENS, vocab=V, key=key)
+
+
 @functools.cache
 def expected(planner):
-    """What one device makes of the whole batch."""
-    return jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY))()
+    return alone(planner, KEY)
 
 
-@pytest.mark.parametrize("planner, trace", [(PLANNERS[1], False), (PLANNERS[2], True)])
-def test_shard_map_over_rows(planner, trace):
-    """Each device stops when its own rows are finished; the tokens are those of one device."""
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_a_batch_needs_as_many_calls_as_its_slowest_row(planner):
+    jax.effects_barrier()
+    CALLS.clear()
+    out = jax.block_until_ready(alone(planner, KEY))
+    jax.effects_barrier()
+    assert len(CALLS) == int(out.calls) == out.row_calls.max() > out.row_calls.min() == 0
+
+
+@pytest.mark.parametrize("planner, trace, capacity", [(PLANNERS[1], False, 2), (PLANNERS[2], True, 1)])
+def test_shard_map_over_rows(planner, trace, capacity):
+    """Each device stops when its own rows are finished; the tokens are those of one device that is asked everywhere.
+
+    Asked at one of 4 positions, nearly all calls fall back to asking all.
+    """
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
 
     def shard(tokens, ids):
-        out = sample(DENOISER, planner, tokens, vocab=V, key=KEY, ids=ids, capacity=2, trace=trace)
+        out = sample(DENOISER, planner, tokens, vocab=V, key=KEY, ids=ids, capacity=capacity, trace=trace)
         return out.tokens, out.calls[None]
 
     rows = P("data")
     tokens, calls = jax.jit(jax.shard_map(shard, mesh=mesh, in_specs=rows, out_specs=rows))(TOKENS, IDS)
     np.testing.assert_array_equal(tokens, expected(planner).tokens)
-    alone = np.asarray(expected(planner).row_calls).reshape(4, 2).max(1)
-    assert calls.tolist() == alone.tolist()
-    assert alone[1] == 0 and len(set(alone.tolist())) > 2  # devices that differ, and one with nothing to do
+    needed = np.asarray(expected(planner).row_calls).reshape(4, 2).max(1)
+    assert calls.tolist() == needed.tolist()
+    assert needed[1] == 0 and len(set(needed.tolist())) > 2  # devices that differ, and one with nothing to do
 
 
 def test_jit_over_sharded_rows_and_pmap():
@@ -63,10 +88,9 @@ def test_jit_over_sharded_rows_and_pmap():
 
 def test_vmap_over_keys():
     keys = jax.random.split(KEY, 3)
-    planner = Ancestral(SineSquared(), 3)
-    run = jax.jit(lambda key: sample(DENOISER, planner, TOKENS, vocab=V, key=key).tokens)
-    together = jax.jit(jax.vmap(run))(keys)
-    np.testing.assert_array_equal(together, jnp.stack([run(key) for key in keys]))
+    planner = PLANNERS[1]
+    together = jax.jit(jax.vmap(lambda key: sample(DENOISER, planner, TOKENS, vocab=V, key=key).tokens))(keys)
+    np.testing.assert_array_equal(together, jnp.stack([alone(planner, key).tokens for key in keys]))
 
 
 def test_float64(x64):
@@ -74,20 +98,6 @@ def test_float64(x64):
     out = jax.jit(lambda: sample(table_denoiser(table), FirstHitting(), TOKENS, vocab=V, key=KEY, trace=True))()
     assert out.trace.confidence.dtype == out.trace.times.dtype == jnp.float64
     assert not (out.tokens == V).any()
-
-
-def test_tokens_keep_their_dtype():
-    small = TOKENS.astype(jnp.int8)
-    out = jax.jit(lambda: sample(DENOISER, FirstHitting(), small, vocab=V, key=KEY, trace=True))()
-    assert out.tokens.dtype == out.trace.tokens.dtype == jnp.int8
-    np.testing.assert_array_equal(out.tokens, expected(FirstHitting()).tokens)
-
-
-def test_capacity_changes_nothing():
-    """Asked at one of 4 positions, nearly all calls fall back to asking all."""
-    planner = PLANNERS[2]
-    out = jax.jit(lambda: sample(DENOISER, planner, TOKENS, vocab=V, key=KEY, capacity=1).tokens)()
-    np.testing.assert_array_equal(out, expected(planner).tokens)
 
 
 def test_positions_asked():
@@ -109,8 +119,9 @@ def test_positions_asked():
     assert asked(PLANNERS[1], 2) == asked(PLANNERS[2], 2) == {(B, 2), None}
 
 
-@pytest.mark.parametrize("length", [33, 70])
-def test_drawing_some_positions_at_a_time_changes_nothing(length, monkeypatch):
+def test_drawing_some_positions_at_a_time_changes_nothing(monkeypatch):
+    """In three parts, the last of which overlaps another."""
+    length = 70
     logits = jax.random.normal(KEY, (2, length, V))
     denoiser = lambda tokens, t=None, *, at=None: logits
 
@@ -123,47 +134,27 @@ def test_drawing_some_positions_at_a_time_changes_nothing(length, monkeypatch):
     np.testing.assert_array_equal(some, tokens())
 
 
-@pytest.mark.parametrize("draw", [TokenDraw(), TokenDraw(0.0), TokenDraw(0.7), TokenDraw(0.7, 0.9)], ids=str)
-def test_no_second_array_of_the_size_of_the_logits(draw):
-    """Whatever a draw holds, it holds for some positions at a time."""
+@pytest.mark.parametrize(
+    "draw, score",
+    [
+        (TokenDraw(), None),
+        (TokenDraw(0.0), scores.margin),
+        (TokenDraw(0.7), scores.negative_entropy),
+        (TokenDraw(0.7, 0.9), None),
+    ],
+    ids=str,
+)
+def test_no_second_array_of_the_size_of_the_logits(draw, score):
+    """Whatever a draw holds, and a score, which is taken where tokens are drawn: for some positions at a time."""
     batch, length, vocab = 1, 256, 20_000
+    planner = Ancestral(Linear(), 2) if score is None else Confidence(Linear(), 2, score=score)
 
     def run(logits, tokens, key):
-        return sample(lambda *_, **__: logits, Ancestral(Linear(), 2), tokens, vocab=vocab, key=key, draw=draw).tokens
+        return sample(lambda *_, **__: logits, planner, tokens, vocab=vocab, key=key, draw=draw).tokens
 
     shapes = jax.eval_shape(lambda: (jnp.zeros((batch, length, vocab)), jnp.zeros((batch, length), int), KEY))
     temporary = jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
     assert temporary < 0.3 * batch * length * vocab * 4
-
-
-@pytest.mark.parametrize(
-    "planner, time",
-    [
-        (Ancestral(Linear(), 8), lambda step: 1 - step / 8),
-        (Confidence(SineSquared(), 8), lambda step: 1 - step / 8),
-        (LeftToRight(), lambda step: 1 - step / L),
-        (LeftToRight(Cosine()), lambda step: np.arcsin(1 - step / L) / (np.pi / 2)),
-        (FirstHitting(), None),
-    ],
-    ids=lambda p: type(p).__name__ if dataclasses.is_dataclass(p) else "",
-)
-def test_time_given_to_the_denoiser(planner, time):
-    """A denoiser that writes its time: the token at each position is round(1000 t) of the call that wrote it."""
-    vocab = 1001
-
-    def clock(tokens, t=None, *, at=None):
-        rows = jax.nn.one_hot(jnp.round(1000 * t).astype(int), vocab)[:, None, :]
-        return jnp.broadcast_to(rows, (*(tokens if at is None else at).shape, vocab))
-
-    tokens = jnp.full((B, L), vocab)
-    out = jax.jit(lambda: sample(clock, planner, tokens, vocab=vocab, key=KEY, draw=TokenDraw(0.0), trace=True))()
-    written = np.asarray(out.trace.operations == UNMASK)
-    times, steps = (
-        np.broadcast_to(np.asarray(x)[:, :, None], written.shape) for x in (out.trace.times, out.trace.steps)
-    )
-    np.testing.assert_array_equal(np.asarray(out.trace.tokens[1:])[written], np.round(1000 * times[written]))
-    if time is not None:
-        np.testing.assert_allclose(times[written], time(steps[written]), atol=1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,21 +224,23 @@ def test_a_planner_that_never_halts_is_stopped_and_prompts_are_safe(trace):
 
 
 def test_an_empty_batch():
-    out = sample(DENOISER, FirstHitting(), TOKENS[:0], vocab=V, key=KEY)
+    out = jax.jit(lambda: sample(DENOISER, FirstHitting(), TOKENS[:0], vocab=V, key=KEY))()
     assert out.tokens.shape == (0, L) and int(out.calls) == 0
 
 
 def test_jit_sampler_compiles_once_and_donates_the_canvas():
-    bind = chex.assert_max_traces(table_denoiser, 1)
+    """And tokens keep their dtype."""
+    bind, small = chex.assert_max_traces(table_denoiser, 1), TOKENS.astype(jnp.int8)
     run = jit_sampler(bind, FirstHitting(), vocab=V, trace=True)
-    canvas = TOKENS.copy()
+    canvas = small.copy()
     out = run(TABLE, canvas, KEY)
     assert canvas.is_deleted()
+    assert out.tokens.dtype == out.trace.tokens.dtype == jnp.int8
     np.testing.assert_array_equal(out.tokens, expected(FirstHitting()).tokens)
     assert out.trace is not None
-    run(2 * TABLE, TOKENS.copy(), jax.random.key(5))
+    run(2 * TABLE, small.copy(), jax.random.key(5))
     with pytest.raises(ValueError, match=r"tokens\[3, 2\] = 5: must be a value in 0..2, the mask 3, or padding 4"):
-        run(TABLE, TOKENS.at[3, 2].set(5), KEY)
+        run(TABLE, small.at[3, 2].set(5), KEY)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,7 @@ from mdmjax.reports import trace_html
 from mdmjax.sampling import (
     Ancestral,
     Cap,
-    Confidence,
     Factor,
-    FirstHitting,
     Guided,
     InformedCorrector,
     LeftToRight,
@@ -32,6 +30,7 @@ from mdmjax.sampling import (
     sample,
     scores,
 )
+from mdmjax.sampling.wrappers import passes
 
 KEY = jax.random.key(0)
 
@@ -51,8 +50,8 @@ CHAINS = [
 @pytest.mark.parametrize("planner", CHAINS, ids=lambda p: type(p).__name__ + type(p.sigma).__name__)
 def test_visible_has_probability_alpha_at_every_step(planner, x64):
     """The chain of one position, exactly: visible is lost with probability sigma, a mask is revealed with r."""
-    sigma, reveal = (np.asarray(x) for x in planner.rates())
-    alpha = np.asarray(planner.schedule.alpha(planner.path().t))
+    run = jax.jit(lambda: (*planner.rates(), planner.schedule.alpha(planner.path().t)))
+    sigma, reveal, alpha = map(np.asarray, run())
     visible = np.zeros_like(alpha[0])
     assert ((sigma >= 0) & (sigma <= 1) & (reveal >= 0) & (reveal <= 1)).all() and (sigma > 0).any()
     for k in range(len(sigma)):
@@ -64,9 +63,9 @@ def test_visible_has_probability_alpha_at_every_step(planner, x64):
 def test_rates_in_float32_keep_their_digits_at_both_ends():
     """At 4096 steps, where alpha and 1 - alpha differ from step to step by less than float32 has at 1."""
     planner = ReMDM(SineSquared(), 4096, Cap(1e-5))
-    found = [np.asarray(x, np.float64) for x in planner.rates()]
+    found = [np.asarray(x, np.float64) for x in jax.jit(lambda: planner.rates())()]
     with jax.enable_x64(True):
-        exact = [np.asarray(x) for x in planner.rates()]
+        exact = [np.asarray(x) for x in jax.jit(lambda: planner.rates())()]
     np.testing.assert_allclose(found[0], exact[0], rtol=1e-5)
     np.testing.assert_allclose(found[1][:-1], exact[1][:-1], rtol=2e-3)
 
@@ -85,32 +84,22 @@ def test_the_path_of_a_loop_and_of_sweeps():
 # ---- scores
 
 
+SCORES = [scores.probability, scores.log_probability, scores.margin, scores.negative_entropy, scores.advantage]
+scored = jax.jit(lambda logits, token: [score(logits, token) for score in SCORES])
+
+
 @pytest.mark.parametrize("logits", [[0.3, 2.0, -1.0, 1.9], [0.0, 0.0, 0.0, 0.0], [1.0, -np.inf, 0.0, 0.5]], ids=str)
 def test_scores_by_their_formulas(logits):
     p = np.exp(np.array(logits)) / np.exp(np.array(logits)).sum()
     given, top = jnp.array(logits, jnp.float32), np.sort(p)[::-1]
     for token in (0, 3):
-        of = lambda score, token=token: float(score(given, jnp.int32(token)))
-        np.testing.assert_allclose(of(scores.probability), p[token], rtol=1e-5)
-        np.testing.assert_allclose(of(scores.log_probability), np.log(p[token]), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(of(scores.margin), top[0] - top[1], atol=1e-6)
+        found = dict(zip(SCORES, map(float, scored(given, jnp.int32(token))), strict=True))
+        np.testing.assert_allclose(found[scores.probability], p[token], rtol=1e-5)
+        np.testing.assert_allclose(found[scores.log_probability], np.log(p[token]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[scores.margin], top[0] - top[1], atol=1e-6)
         positive = p[p > 0]
-        np.testing.assert_allclose(of(scores.negative_entropy), (positive * np.log(positive)).sum(), rtol=1e-5)
-        np.testing.assert_allclose(of(scores.advantage), np.log(p[token] / np.delete(p, token).max()), atol=1e-6)
-
-
-@pytest.mark.parametrize("score", [scores.margin, scores.negative_entropy])
-def test_no_second_array_of_the_size_of_the_logits(score):
-    """Scores are taken where tokens are drawn, some positions at a time."""
-    batch, length, vocab = 1, 256, 20_000
-
-    def run(logits, tokens, key):
-        planner = Confidence(Linear(), 2, score=score)
-        return sample(lambda *_, **__: logits, planner, tokens, vocab=vocab, key=key).tokens
-
-    shapes = jax.eval_shape(lambda: (jnp.zeros((batch, length, vocab)), jnp.zeros((batch, length), int), KEY))
-    temporary = jax.jit(run).lower(*shapes).compile().memory_analysis().temp_size_in_bytes
-    assert temporary < 0.35 * batch * length * vocab * 4
+        np.testing.assert_allclose(found[scores.negative_entropy], (positive * np.log(positive)).sum(), rtol=1e-5)
+        np.testing.assert_allclose(found[scores.advantage], np.log(p[token] / np.delete(p, token).max()), atol=1e-6)
 
 
 # ---- thresholds
@@ -126,11 +115,16 @@ def test_thresholds_of_zero_and_one():
 def test_factor_takes_the_largest_number():
     """Not the first at which the rule fails: 3 (1 - .75) < 0.8 where 2 (1 - .5) would not be, were it asked of two."""
     confidence = jnp.array([0.75, 0.1, 0.9, 0.75])
-    planner, open = Factor(1.01), jnp.ones(4, bool)
-    state = planner.init(KEY, open)
-    operations, _ = planner.choose(state, planner.turn(state, open), confidence)
-    assert operations.tolist() == [1, 0, 1, 1]  # 2 (.1), 3 (.25), 4 (.25) are below 1.01, 5 (.9) is not
-    assert Factor(0.0).choose(state, planner.turn(state, open), confidence)[0].tolist() == [0, 0, 1, 0]
+
+    @jax.jit
+    def run():
+        planner, open = Factor(1.01), jnp.ones(4, bool)
+        turn = planner.turn(state := planner.init(KEY, open), open)
+        return [x.choose(state, turn, confidence)[0] for x in (planner, Factor(0.0))]
+
+    some, one = run()
+    assert some.tolist() == [1, 0, 1, 1]  # 2 (.1), 3 (.25), 4 (.25) are below 1.01, 5 (.9) is not
+    assert one.tolist() == [0, 0, 1, 0]
 
 
 # ---- denoisers made of others
@@ -144,7 +138,8 @@ def test_mask_one_is_the_conditional_of_each_position():
         alone = states + (V - states[:, i])[:, None] * (np.arange(L) == i)[None]
         np.testing.assert_allclose(logits[:, i], TABLE[alone @ places, i], rtol=1e-6)
     some = jnp.array([[2, 0]] * len(states))
-    np.testing.assert_allclose(MaskOne(model, V)(jnp.asarray(states), at=some), logits[:, [2, 0]], rtol=1e-6)
+    of_some = jax.jit(lambda x: MaskOne(model, V)(x, at=some))(jnp.asarray(states))
+    np.testing.assert_allclose(of_some, logits[:, [2, 0]], rtol=1e-6)
 
 
 def test_forward_passes_are_counted():
@@ -152,19 +147,15 @@ def test_forward_passes_are_counted():
     tokens = jnp.array([[3, 3, 1, 3], [3, 0, 3, 2]])
     model = table_denoiser(TABLE)
     guided = Guided(model, tokens != V, V, 0.5)
+    single, both = MaskOne(model, V), Guided(MaskOne(model, V), guided.given, V)
+    of = [[passes(denoiser, asked) for asked in (1, 3)] for denoiser in (model, guided, single, both)]
+    assert of == [[1, 1], [2, 2], [1, 3], [2, 6]] and passes(MaskOne(guided, V), 3) == 6
     each = jax.jit(
         lambda: [
-            sample(denoiser, FirstHitting(), tokens, vocab=V, key=KEY)[:5]
-            for denoiser in (
-                model,
-                guided,
-                MaskOne(model, V),
-                MaskOne(guided.denoiser, V),
-                Guided(MaskOne(model, V), guided.given, V),
-            )
+            sample(denoiser, LeftToRight(), tokens, vocab=V, key=KEY)[:5] for denoiser in (model, guided, single, both)
         ]
     )()
-    assert [int(x[1]) for x in each] == [3] * 5 and [int(x[4]) for x in each] == [3, 6, 3, 3, 6]
+    assert [int(x[1]) for x in each] == [3] * 4 and [int(x[4]) for x in each] == [3, 6, 3, 6]
     few = jax.jit(lambda: sample(MaskOne(model, V), Ancestral(Linear(), 2), tokens, vocab=V, key=KEY, capacity=3))()
     assert 3 * int(few.calls) <= int(few.passes) <= L * int(few.calls)
 
@@ -174,10 +165,13 @@ def test_guidance_of_nothing_and_of_impossible_tokens():
     table[:, :, 2] = -np.inf
     model = table_denoiser(table)
     of = lambda weight: jax.nn.log_softmax(Guided(model, tokens != V, V, weight)(tokens))
-    plain, free = (jax.nn.log_softmax(model(x)) for x in (tokens, jnp.full_like(tokens, V)))
-    np.testing.assert_allclose(of(0.0), plain, atol=1e-6)
-    np.testing.assert_allclose(of(-1.0), free, atol=1e-6)
-    assert np.isneginf(of(2.0)[..., 2]).all() and np.isfinite(of(2.0)[..., :2]).all()
+    alone = lambda x: jax.nn.log_softmax(model(x))
+    none, against, more, plain, free = jax.jit(
+        lambda: (of(0.0), of(-1.0), of(2.0), alone(tokens), alone(jnp.full_like(tokens, V)))
+    )()
+    np.testing.assert_allclose(none, plain, atol=1e-6)
+    np.testing.assert_allclose(against, free, atol=1e-6)
+    assert np.isneginf(more[..., 2]).all() and np.isfinite(more[..., :2]).all()
 
 
 # ---- budgets
@@ -194,9 +188,8 @@ def test_counts_from_costs_by_dynamic_programming():
     curve = information_curve(rng.dirichlet(np.ones(16)).reshape(2, 2, 2, 2))
     np.testing.assert_array_equal(cheapest_counts(costs(curve), 2)[0], optimal_counts(curve, 2)[0])
     budget = OnGrid.budget((1, 0, 3))
-    out = jax.jit(
-        lambda: sample(table_denoiser(TABLE), RandomCount(budget, 3), jnp.full((5, L), V), vocab=V, key=KEY, trace=True)
-    )()
+    masks = jnp.full((5, L), V)
+    out = jax.jit(lambda: sample(table_denoiser(TABLE), RandomCount(budget, 3), masks, vocab=V, key=KEY, trace=True))()
     assert (out.trace.operations == 1).sum(2).tolist() == [[1] * 5, [3] * 5, [0] * 5]
 
 
