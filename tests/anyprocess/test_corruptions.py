@@ -223,7 +223,7 @@ def test_the_loop_may_cut_a_batch():
         seen = tokens[..., None].astype(jnp.float32)
         return jnp.sin(seen + jnp.arange(5.0)[None, None]), jnp.cos(seen + jnp.arange(3.0)[None, None])
 
-    objective = SelfSupervised(5, (mixed(),), weights=(1.0, 2.0, 3.0))
+    objective = SelfSupervised(5, (mixed(), insert()), weights=(1.0, 2.0, 3.0))
     whole = dict(tokens=tokens, ids=jnp.arange(16, 24), lengths=jnp.array([6, 5, 4, 6, 3, 1, 2, 3]))
     run = jax.jit(lambda batch: objective(policy, batch, jax.random.key(2), 8)[:3])
     parts = [run(jax.tree.map(lambda x, a=a: x[a : a + 2], whole)) for a in range(0, 8, 2)]
