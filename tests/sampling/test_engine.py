@@ -142,7 +142,7 @@ def test_drawing_some_positions_at_a_time_changes_nothing(monkeypatch):
         (TokenDraw(0.7), scores.negative_entropy),
         (TokenDraw(0.7, 0.9), None),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_no_second_array_of_the_size_of_the_logits(draw, score):
     """Whatever a draw holds, and a score, which is taken where tokens are drawn: for some positions at a time."""
