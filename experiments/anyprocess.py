@@ -27,22 +27,30 @@ from mdmjax.reports import environment, to_json, trace_html, write_atomic, write
 
 TASKS = dict(parity=parity_task, sudoku=sudoku_task, mincut=mincut_task, dyck=dyck_task, text=text_task)
 
+POSITIVE = (
+    "train.evaluate_every",
+    "train.log_every",
+    *(f"evaluate.{x}" for x in ("batch", "batches", "slots", "failures")),
+)
+
 
 def main(config, workdir):
     """See the module."""
     runs.quiet_orbax()
     make = build.choose(config.task, "task", TASKS)
-    for name, least in (("seeds", 1), ("evaluate.slots", 1), ("evaluate.batch", 1), ("train.evaluate_every", 1)):
+    for name in ("seeds", "data.rows", "data.problems", "data.held_out", "data.limit", "train.batch", *POSITIVE):
         group, _, field = name.rpartition(".")
-        if (value := (config[group] if group else config)[field]) < least:
-            raise ValueError(f"{name}={value}: must be at least {least}")
-    cli.check_workdir(workdir, config, defaults=cli.to_dict(fields()))
+        if (value := (config[group] if group else config)[field]) < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")
+    own = lambda write: cli.check_workdir(workdir, config, defaults=cli.to_dict(fields()), write=write)
+    own(False)
     task = make(
         config.data, workdir, lambda what, done, of: cli.log(f"{what}: {done:,} of {of:,}") if not done % 512 else None
     )
     arms = [arm_of(config, task, name) for name in config.arms]
     if not arms:
         raise ValueError("arms=(): at least one is needed")
+    own(True)  # last, so that a command that was wrong leaves nothing that refuses the next
     cli.log(f"{task.name}: {len(task.tuples['lengths']):,} tuples to learn from, {len(arms)} arms")
 
     results = []

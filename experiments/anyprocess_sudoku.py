@@ -16,8 +16,8 @@ PART = 64  # puzzles that are made before they are kept
 def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     """Sudoku by search; the others fill the grid. Puzzles are kept in the workdir, for they take a while to make."""
     teacher, cells = anyprocess.Sudoku(box=c.box, fewest=c.fewest), c.box**4
-    learn = _puzzles(workdir / "puzzles.npz", c.rows, tuple(c.givens), c.seed, c.box, progress)
-    other = _puzzles(workdir / "puzzles_judged.npz", c.problems, tuple(c.givens_judged), c.seed + 1, c.box, progress)
+    learn = _puzzles(workdir, c.rows, tuple(c.givens), c.seed, c.box, progress)
+    other = _puzzles(workdir, c.problems, tuple(c.givens_judged), c.seed + 1, c.box, progress)
     seen = {puzzle.tobytes() for puzzle in learn.puzzles}  # two puzzles of 4x4 may be equal
     new = [i for i, puzzle in enumerate(other.puzzles) if puzzle.tobytes() not in seen]
     if len(new) < 2:
@@ -48,20 +48,49 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     if c.path:
         grids |= _hard(c)
     grids = {name: puzzles for name, puzzles in grids.items() if len(puzzles)}
+    tuples = joined([x for x in of_learn if x])
+    if c.fill:
+        tuples = joined(
+            [tuples | {"decides": np.ones(len(tuples["lengths"]), bool)}, _to_fill(teacher, learn, tuples, c)]
+        )
     relations = networks.grid_relations(c.box) if c.relations else None
     rows = lambda **how: _grid_rows(c, learn, judged, teacher, grids, **how)
     tests = {name: _sudoku_problems(teacher, puzzles) for name, puzzles in grids.items()}
     return Task(
         name=f"Sudoku {c.box**2}x{c.box**2}", teacher=teacher,
-        tuples=joined([x for x in of_learn if x]), held_out=joined([x for x in of_judged if x][: c.held_out]),
+        tuples=tuples, held_out=joined([x for x in of_judged if x][: c.held_out]),
         room=4 * cells, limit=c.limit, tests=tests, patch=4, places=True, relations=relations,
         any_order=rows(relations=relations), autoregressive=rows(causal=True), strings=_strings(teacher),
         meta={
             "training puzzles": c.rows,
             "of them left out, for the search is too long": sum(x is None for x in of_learn),
             "training tuples": sum(len(x["lengths"]) for x in of_learn if x),
+            "rows to fill": int((~tuples["decides"]).sum()) if c.fill else 0,
             "mean steps of the teacher on a held-out puzzle": float(steps[steps > 0].mean()),
         },
+    )  # fmt: skip
+
+
+def _to_fill(teacher: anyprocess.Sudoku, learn, tuples: Mapping[str, np.ndarray], c: ConfigDict) -> dict:
+    """Solutions with digits masked, each at a rate of its row: a share `fill` of all rows, beside the tuples.
+
+    They teach which digits fit, of which a state of the search asks for one at a time. A cell that the search writes is
+    masked whole, so the two are never confused.
+    """
+    if not 0 < c.fill < 1:
+        raise ValueError(f"data.fill={c.fill}: must be in [0, 1)")
+    rng, mask = np.random.default_rng([c.seed, 1]), len(teacher.names)
+    count = int(len(tuples["lengths"]) * c.fill / (1 - c.fill))
+    digits = learn.solutions[rng.integers(len(learn.solutions), size=count)]
+    hidden = rng.random(digits.shape) < rng.random((count, 1))
+    empty = np.array(teacher.encode(np.zeros(digits.shape[1], int)), np.int8)
+    tokens, values = np.tile(empty, (count, 1)), np.full((count, len(empty)), anyprocess.IGNORE, np.int8)
+    tokens[:, ::4] = np.where(hidden, mask, digits)
+    values[:, ::4] = np.where(hidden, digits, anyprocess.IGNORE)
+    nothing = np.zeros(tokens.shape, bool)
+    return dict(
+        tokens=tokens, lengths=np.full(count, len(empty), np.int32), values=values, remask=nothing,
+        insert=nothing.astype(np.int8), delete=nothing, decides=np.zeros(count, bool),
     )  # fmt: skip
 
 
@@ -72,8 +101,11 @@ def _strings(teacher: anyprocess.Sudoku) -> tuple[str, ...]:
     return tuple(short.get(name) or (depth(name) if name[0] == "C" else name) for name in teacher.names)
 
 
-def _puzzles(path: Path, count: int, givens: tuple, seed: int, box: int, progress: Callable) -> sudoku_puzzles.Puzzles:
-    """`sudoku_puzzles.generate` in parts, each kept in the file: a program that is killed goes on from there."""
+def _puzzles(
+    workdir: Path, count: int, givens: tuple, seed: int, box: int, progress: Callable
+) -> sudoku_puzzles.Puzzles:
+    """`sudoku_puzzles.generate` in parts, each kept in a file: a program that is killed goes on from there."""
+    path = workdir / f"puzzles_{box**2}x{box**2}_{givens[0]}-{givens[1]}_seed{seed}.npz"
     made: list[sudoku_puzzles.Puzzles] = []
     if path.exists():
         with np.load(path) as kept:

@@ -386,7 +386,7 @@ def anyprocess() -> ConfigDict:
             task="sudoku",  # parity | sudoku | mincut | dyck | text
             arms=("any_process", "any_order", "autoregressive"),
             data=dict(
-                seed=0,
+                seed=0,  # of the problems
                 rows=300,  # problems to learn from
                 problems=256,  # of each test
                 held_out=32,  # of those, whose tuples the policy is measured on step by step
@@ -396,6 +396,7 @@ def anyprocess() -> ConfigDict:
                 givens_judged=(4, 8),  # of the tests
                 fewest=True,  # the search takes the cell with the fewest candidates; else the first empty one
                 max_atoms=500,  # of a search; a puzzle that takes more is left out
+                fill=0.0,  # share of rows that are solutions with masked digits, of which these alone are learnt
                 relations=True,  # heads of attention along rows, columns and boxes
                 path="",  # of a file of further puzzles to be judged on
                 nodes=(64, 200, 1000),  # their strata, by the nodes of a solver

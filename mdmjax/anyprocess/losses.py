@@ -64,15 +64,17 @@ def process_targets(batch: Mapping[str, Array], vocab: int) -> Targets:
     """The targets of process tuples, arrays as `teachers.padded` makes them (arXiv 2510.06190).
 
     Values are learnt at U, the masks inside a row that have one; decisions at all positions inside it, masks or not.
-    The label of insert is q > 0: counts above one cannot be said by one bit, see `check_bits`.
+    The label of insert is q > 0: counts above one cannot be said by one bit, see `check_bits`. Where the batch has
+    `decides` [B], no decision is learnt in the rows that are False: no states of a teacher, but texts to be filled.
     """
     inside = within(batch["tokens"], batch["lengths"])
+    decides = inside & batch["decides"][:, None] if "decides" in batch else inside
     learnt = inside & (batch["tokens"] == vocab) & (batch["values"] != IGNORE)
     controls = jnp.stack([batch[name] > 0 for name in CONTROLS], axis=-1) & inside[..., None]
     return Targets(
         jnp.where(learnt, batch["values"], IGNORE),
         controls,
-        jnp.broadcast_to(inside[..., None], controls.shape),
+        jnp.broadcast_to(decides[..., None], controls.shape),
         jnp.ones(len(inside)),
     )
 

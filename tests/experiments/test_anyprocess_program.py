@@ -77,6 +77,8 @@ def test_quick_variants_run(run, tmp_path, of):
         ("parity", dict(arms="('mamba',)"), "arms='mamba': choose one of any_process"),
         ("mincut", dict(arms="('any_order',)"), "minimum cut has no rows for 'any_order': leave it out"),
         ("parity", dict(seeds=0), "seeds=0: must be at least 1"),
+        ("sudoku4", dict(data__rows=0), "data.rows=0: must be at least 1"),
+        ("sudoku4", dict(evaluate__slots=0), "evaluate.slots=0: must be at least 1"),
         ("parity", dict(decode__thresholds="(0.5,1.5,0.5)"), "thresholds=(0.5, 1.5, 0.5)): three numbers in [0, 1]"),
         ("parity", dict(decode__least=0.7), "least=0.7): must be in [0, 1/2)"),
         ("sudoku4", dict(data__givens="(2,3)"), "givens=(2, 3): must be in 4..16"),
@@ -88,7 +90,7 @@ def test_mistakes_are_said_in_a_line(run, tmp_path, of, changes, words):
     code, _, errors = run(tmp_path, of, **changes)
     last = errors.splitlines()[-1]
     assert code == 2 and last.startswith("error: ") and words in last, errors
-    assert not (tmp_path / "arms").exists()
+    assert not (tmp_path / "arms").exists() and not (tmp_path / "config.json").exists()
 
 
 @pytest.mark.parametrize("puzzle, words", [("1" * 2 + "." * 14, "no"), ("." * 16, "more than one")])
