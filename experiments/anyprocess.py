@@ -21,7 +21,7 @@ from experiments.anyprocess_steps import first_failures, on_teacher_states, trac
 from experiments.anyprocess_sudoku import sudoku_task
 from experiments.anyprocess_tasks import Task
 from experiments.anyprocess_text import TextArm, TextTask, text_task
-from experiments.configs.base import anyprocess as fields
+from experiments.configs.base_anyprocess import anyprocess as fields
 from mdmjax import networks, training
 from mdmjax.reports import environment, to_json, trace_html, write_atomic, write_report
 

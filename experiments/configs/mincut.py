@@ -3,7 +3,8 @@
 python -m experiments.anyprocess --config=experiments/configs/mincut.py --workdir=runs/mincut
 """
 
-from experiments.configs.base import anyprocess, variant
+from experiments.configs.base import variant
+from experiments.configs.base_anyprocess import anyprocess
 
 
 def get_config(name: str = ""):

@@ -5,7 +5,8 @@ python -m experiments.anyprocess --config=experiments/configs/sudoku4.py --workd
 With the fewest candidates first no 4x4 puzzle of one solution needs a guess: so the search takes the first empty cell.
 """
 
-from experiments.configs.base import anyprocess, variant
+from experiments.configs.base import variant
+from experiments.configs.base_anyprocess import anyprocess
 
 QUICK = dict(
     seeds=1, data__rows=6, data__problems=4, data__held_out=2, data__limit=60, network__width=16, network__depth=1,

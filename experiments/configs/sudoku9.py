@@ -3,7 +3,8 @@
 python -m experiments.anyprocess --config=experiments/configs/sudoku9.py --workdir=runs/sudoku9
 """
 
-from experiments.configs.base import anyprocess, variant
+from experiments.configs.base import variant
+from experiments.configs.base_anyprocess import anyprocess
 from experiments.configs.sudoku4 import QUICK
 
 

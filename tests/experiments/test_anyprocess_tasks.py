@@ -12,7 +12,7 @@ from experiments.anyprocess_dyck import all_words, dyck_task, found_of
 from experiments.anyprocess_mincut import mincut_task
 from experiments.anyprocess_parity import parity_task
 from experiments.anyprocess_sudoku import sudoku_task
-from experiments.configs.base import anyprocess as fields
+from experiments.configs.base_anyprocess import anyprocess as fields
 from mdmjax import anyprocess
 from mdmjax.anyprocess.losses import process_targets
 from mdmjax.anyprocess.teachers import apply

@@ -8,7 +8,9 @@ import pytest
 
 from experiments import cli, plan
 
-CONFIGS = sorted(p for p in Path("experiments/configs").resolve().glob("*.py") if p.stem not in ("__init__", "base"))
+CONFIGS = sorted(
+    p for p in Path("experiments/configs").resolve().glob("*.py") if not p.stem.startswith(("__init__", "base"))
+)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
