@@ -88,18 +88,17 @@ def test_train_reports(trained):
 
 
 def test_evaluate_own_data_and_another_text(run, place, trained):
-    same = use("evaluate", place, "own", trained, "--config.split=validation", "--config.rows=0")
-    code, out, _ = run(evaluate, *same, "--config.draws=8")
+    flags = "--config.split=validation", "--config.rows=0", "--config.draws=8"
+    code, out, _ = run(evaluate, *use("evaluate", place, "own", trained, *flags))
     assert code == 0 and "bits_per_char" in out
     own, training = read(place / "own"), read(trained)
     ours, theirs = own["metrics"]["nats_per_token"], training["metrics"]["validation nats_per_token"]
     assert abs(ours["mean"] - theirs["mean"]) < 4 * (ours["standard_error"] + theirs["standard_error"])
-    expected = training["baselines"]["validation order-2 n-gram"]["mean"]
-    assert own["baselines"]["order-2 n-gram"]["mean"] == pytest.approx(expected)
+    expected = pytest.approx(training["baselines"]["validation order-2 n-gram"]["mean"])
+    assert own["baselines"]["order-2 n-gram"]["mean"] == expected
     assert own["facts"]["checkpoint"].endswith("step 12")
-
-    text = use("evaluate", place, "text", trained, f"--config.path={place / 'other.txt'}", "--config.which=best")
-    assert run(evaluate, *text)[0] == 0
+    flags = f"--config.path={place / 'other.txt'}", "--config.which=best"
+    assert run(evaluate, *use("evaluate", place, "text", trained, *flags))[0] == 0
     other = read(place / "text")
     assert other["facts"]["tokens"] == 29 * 9 and other["metrics"]["bits_per_char"]["standard_error"] > 0
     assert other["facts"]["data"]["sha256"] != training["facts"]["data"]["sha256"]
@@ -185,10 +184,10 @@ def test_sample_unconditionally_and_infilling(run, place, trained):
     assert [given for _, given in text["pieces"]] == [False]
     assert not (place / "free" / "trace.html").exists()
 
-    code, _, _ = run(sample, *use("sample", place, "infill", trained, "--config.infill=_he ___ sat on"))
+    assert run(sample, *use("sample", place, "infill", trained, "--config.infill=_he ___ sat on"))[0] == 0
     (text,) = read(place / "infill")["samples"]
     whole = "".join(piece for piece, _ in text["pieces"])
-    assert code == 0 and len(whole) == 16 and whole[1:4] == "he " and whole[7:14] == " sat on"
+    assert len(whole) == 16 and whole[1:4] == "he " and whole[7:14] == " sat on"
     assert [given for _, given in text["pieces"]] == [False, True, False, True, False]
 
 
@@ -262,7 +261,8 @@ def test_two_processes_train_the_same_model_and_one_reports(place, trained):
     finally:
         for child in children:
             child.kill()
-    assert codes == [0, 0], [Path(f"{log}.err").read_text() for log in logs]
+    errors = [Path(f"{log}.err").read_text() for log in logs]
+    assert codes == [0, 0], errors
     report, other = read(place / "two"), read(trained)
     assert report["environment"]["devices"]["processes"] == 2
     ours, theirs = (r["metrics"]["validation nats_per_token"] for r in (report, other))
