@@ -1,6 +1,5 @@
 """The models that are compared on a task, all trained by the one loop: a policy, and those that never take back."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,7 +83,7 @@ class Arm:
     def train(self, folder: Path, progress: Callable, say: Callable) -> training.Outcome:
         """Trains all seeds in the folder, from its newest checkpoint."""
         c = self.config
-        batches = Batches(Source(self.source), c.seeds, self.rows, self.rows, c.seed)
+        batches = Batches(self.source, c.seeds, self.rows, self.rows, c.seed)
         checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
         layout = training.MeshLayout(training.make_mesh(devices=jax.devices()[:1]))
         writer = None
@@ -109,13 +108,6 @@ class Arm:
             checkpoints.close()
             if writer is not None:
                 writer.close()
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What `Batches` wants of a task."""
-
-    source: Any
 
 
 class PolicyArm(Arm):
@@ -238,7 +230,6 @@ class RowArm(Arm):
     """A model of rows: it fills masks, or writes from left to right."""
 
     rows_of: Rows
-    group = "baseline"
 
     @property
     def source(self) -> Rows:
@@ -277,7 +268,7 @@ class RowArm(Arm):
     def flops(self) -> float:
         return networks.forward_flops(self.made_for, 1, self.rows_of.tokens.shape[1])
 
-    @property
+    @functools.cached_property
     def rows(self) -> int:
         """Rows of a batch: those that cost what a batch of the policy does, where the config names no number."""
         c = self.config

@@ -1,6 +1,5 @@
 """What a policy does step by step, against its teacher: on the teacher's states, and where its own runs go wrong."""
 
-import functools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -55,10 +54,8 @@ def on_teacher_states(arm: PolicyArm, params: Any) -> dict[str, Any]:
     }
 
 
-def traced(
-    arm: PolicyArm, params: Any, chosen: Mapping[str, list[int]] | None = None, limit: int | None = None
-) -> Trace:
-    """The steps of some problems of a test; by default of the first problem of the last test whose start has a tape."""
+def traced(arm: PolicyArm, params: Any, chosen: Mapping[str, list[int]] | None = None) -> Trace:
+    """The steps of some problems of a test; by default of the first problem of the last test without tapes."""
     tests = arm.task.tests
     if chosen is None:
         small = [name for name, p in tests.items() if not any(p.tapes or ())]
@@ -66,16 +63,16 @@ def traced(
     ((name, indices),) = chosen.items()
     problems = tests[name]
 
-    @functools.partial(jax.jit, static_argnames="calls")
-    def run(params, canvas, calls):
+    @jax.jit
+    def run(params, canvas):
         return anyprocess.generate(
             arm.policy(params), canvas, vocab=arm.task.vocab, key=build.key(arm.config.seed, training.SAMPLING),
             limit=arm.task.limit, decoding=arm.decoding(), halting=arm.halting(problems.goal),
-            ids=jnp.asarray(indices), calls=calls, trace=True,
+            ids=jnp.asarray(indices), trace=True,
         ).trace  # fmt: skip
 
     canvas = anyprocess.canvas_of([problems.starts[i] for i in indices], arm.task.room, vocab=arm.task.vocab)
-    trace = jax.device_get(run(params, canvas, min(limit or arm.task.limit, arm.task.limit)))
+    trace = jax.device_get(run(params, canvas))
     used = max(int((trace.steps >= 0).any(1).sum()), 1)
     return jax.tree.map(lambda x: x[: used + (len(x) > len(trace.steps))], trace)
 

@@ -45,15 +45,15 @@ def enumerated(denoiser, batch: dict[str, Any], key, *, vocab: int):
 class Batches(Iterator[dict[str, np.ndarray]]):
     """Rows for every seed, [S, B, ...], drawn with replacement; known from the seeds and the number of the batch."""
 
-    def __init__(self, task: Task, seeds: int, batch: int, rows: int, seed: int):
-        self._task, self._seeds, self._batch, self._rows, self._seed = task, seeds, batch, rows, seed
+    def __init__(self, source: Any, seeds: int, batch: int, rows: int, seed: int):
+        self._source, self._seeds, self._batch, self._rows, self._seed = source, seeds, batch, rows, seed
         self._position = 0
 
     def __next__(self) -> dict[str, np.ndarray]:
         """The first `rows` of each batch: an arm of two masks a row sees half as many of the same rows."""
-        n, size = self._position, len(self._task.source)
+        n, size = self._position, len(self._source)
         draw = lambda s: np.random.default_rng([self._seed, s, n]).integers(size, size=self._batch)[: self._rows]
-        found = [self._task.source.gather(draw(s)) for s in range(self._seeds)]
+        found = [self._source.gather(draw(s)) for s in range(self._seeds)]
         ids = np.tile(np.arange(n * self._rows, (n + 1) * self._rows, dtype=np.int32), (self._seeds, 1))
         self._position += 1
         return {name: np.stack([one[name] for one in found]) for name in found[0]} | {"ids": ids}
@@ -235,7 +235,7 @@ class Arm:
     def train(self, folder: Path, progress: Callable, say: Callable) -> dict[str, Any] | None:
         """Trains all seeds in the folder, from its newest checkpoint, and measures them. None where a signal came."""
         c = self.config
-        batches = Batches(self.task, c.seeds, c.train.batch, self.rows, c.seed)
+        batches = Batches(self.task.source, c.seeds, c.train.batch, self.rows, c.seed)
         checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
         writer = None
 

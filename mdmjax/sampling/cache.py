@@ -12,11 +12,10 @@ from jaxtyping import Array, Float, Int
 
 
 class Kept(NamedTuple):
-    """What is carried along. A block is fresh where its keys and values are those of its tokens as they are now."""
+    """What is carried along."""
 
     memory: Any  # of the network
-    fresh: Int[Array, "B"]  # so many blocks from the left are fresh and stay so, for they are full
-    block: Int[Array, "B"]  # that the row was in at its last call; -1 before the first
+    block: Int[Array, "B"]  # that the row was in at its last call, before which all were full; -1 before the first
     whole: Int[Array, ""]  # calls that went through whole rows
 
 
@@ -64,8 +63,7 @@ class BlockCache:
     def begin(self, tokens: Int[Array, "B L"], vocab: int) -> Kept:
         """Nothing is known yet."""
         rows, length = tokens.shape
-        none = jnp.zeros(rows, jnp.int32)
-        return Kept(self.network.memory(rows, length), none, none - 1, jnp.zeros((), jnp.int32))
+        return Kept(self.network.memory(rows, length), jnp.full(rows, -1), jnp.zeros((), jnp.int32))
 
     def remember(
         self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None, at: Int[Array, "B K"], kept: Kept, vocab: int
@@ -79,7 +77,8 @@ class BlockCache:
         width = min(self.length * (2 if self.exact else 1), length)
         start = jnp.minimum(first * self.length, length - width)
         inside = (at >= start[:, None]) & (at < start[:, None] + width)
-        known = kept.fresh >= first if self.exact else kept.block == block
+        # what is known of the blocks before `first` was written when they were full, so it stays
+        known = first <= jnp.maximum(kept.block, 0) if self.exact else kept.block == block
 
         def some(_):
             window = start[:, None] + jnp.arange(width)[None]
@@ -94,4 +93,4 @@ class BlockCache:
 
         near = (inside.all(1) & known) | ~open_
         features, memory, count = jax.lax.cond(near.all(), some, whole, None)
-        return self.network.readout(features), Kept(memory, block, block, count)
+        return self.network.readout(features), Kept(memory, block, count)

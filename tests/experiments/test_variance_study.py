@@ -122,7 +122,7 @@ def test_arms_have_the_same_calls_and_rows():
     made = config(arms=("base", "exact_count+mirror", "complementary"))
     base, mirror, pairs = variance_study.checked(made)
     assert [arm.rows * arm.calls for arm in (base, mirror, pairs)] == [made.train.batch] * 3
-    batches = lambda rows: Batches(base.task, 3, made.train.batch, rows, seed=5)
+    batches = lambda rows: Batches(base.task.source, 3, made.train.batch, rows, seed=5)
     whole, half = next(batches(8)), next(batches(4))
     assert whole["tokens"].shape == (3, 8, 9) and (whole["tokens"][:, :4] == half["tokens"]).all()
     assert (whole["tokens"][0] != whole["tokens"][1]).any()
