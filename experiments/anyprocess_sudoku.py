@@ -49,11 +49,10 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
         grids |= _hard(c)
     grids = {name: puzzles for name, puzzles in grids.items() if len(puzzles)}
     tuples = joined([x for x in of_learn if x])
-    if c.fill:
-        tuples = joined(
-            [tuples | {"decides": np.ones(len(tuples["lengths"]), bool)}, _to_fill(teacher, learn, tuples, c)]
-        )
-    relations = networks.grid_relations(c.box) if c.relations else None
+    if c.together:
+        decides = np.ones(len(tuples["lengths"]), bool)
+        tuples = joined([tuples | {"decides": decides}, _together(teacher, tuples, c)])
+    relations = networks.grid_relations(c.box, c.sums) if c.relations else None
     rows = lambda **how: _grid_rows(c, learn, judged, teacher, grids, **how)
     tests = {name: _sudoku_problems(teacher, puzzles) for name, puzzles in grids.items()}
     return Task(
@@ -65,33 +64,40 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
             "training puzzles": c.rows,
             "of them left out, for the search is too long": sum(x is None for x in of_learn),
             "training tuples": sum(len(x["lengths"]) for x in of_learn if x),
-            "rows to fill": int((~tuples["decides"]).sum()) if c.fill else 0,
+            "rows that ask for many cells": int((~tuples["decides"]).sum()) if c.together else 0,
             "mean steps of the teacher on a held-out puzzle": float(steps[steps > 0].mean()),
         },
     )  # fmt: skip
 
 
-def _to_fill(teacher: anyprocess.Sudoku, learn, tuples: Mapping[str, np.ndarray], c: ConfigDict) -> dict:
-    """Solutions with digits masked, each at a rate of its row: a share `fill` of all rows, beside the tuples.
+def _together(teacher: anyprocess.Sudoku, tuples: Mapping[str, np.ndarray], c: ConfigDict) -> dict[str, np.ndarray]:
+    """Rows in which many empty cells of a state are asked for at once: a share `together` of all, beside the tuples.
 
-    They teach which digits fit, of which a state of the search asks for one at a time. A cell that the search writes is
-    masked whole, so the two are never confused.
+    They teach what to write, of which a state of the search asks for one cell at a time. A random number of cells is
+    asked for, those with the fewest candidates, which the search would come to next.
     """
-    if not 0 < c.fill < 1:
-        raise ValueError(f"data.fill={c.fill}: must be in [0, 1)")
-    rng, mask = np.random.default_rng([c.seed, 1]), len(teacher.names)
-    count = int(len(tuples["lengths"]) * c.fill / (1 - c.fill))
-    digits = learn.solutions[rng.integers(len(learn.solutions), size=count)]
-    hidden = rng.random(digits.shape) < rng.random((count, 1))
-    empty = np.array(teacher.encode(np.zeros(digits.shape[1], int)), np.int8)
-    tokens, values = np.tile(empty, (count, 1)), np.full((count, len(empty)), anyprocess.IGNORE, np.int8)
-    tokens[:, ::4] = np.where(hidden, mask, digits)
-    values[:, ::4] = np.where(hidden, digits, anyprocess.IGNORE)
-    nothing = np.zeros(tokens.shape, bool)
-    return dict(
-        tokens=tokens, lengths=np.full(count, len(empty), np.int32), values=values, remask=nothing,
-        insert=nothing.astype(np.int8), delete=nothing, decides=np.zeros(count, bool),
-    )  # fmt: skip
+    if not 0 < c.together < 1:
+        raise ValueError(f"data.together={c.together}: must be in [0, 1)")
+    rng, special = np.random.default_rng([c.seed, 1]), teacher.special
+    free = np.flatnonzero(~np.isin(tuples["tokens"], (special.mask, special.skull)).any(1))
+    chosen = rng.choice(free, int(len(tuples["lengths"]) * c.together / (1 - c.together)))
+    forms = rng.choice(len(anyprocess.FORMS), len(chosen), p=(0.6, 0.2, 0.2))
+    parts = []
+    for part in np.array_split(np.arange(len(chosen)), len(chosen) // 4096 + 1):
+        for form, name in enumerate(anyprocess.FORMS):
+            states = tuples["tokens"][chosen[part[forms[part] == form]]].astype(np.int32)
+            count = anyprocess.candidates(teacher, states) + rng.random((len(states), teacher.box**4))
+            empty = states[:, ::4] == 0
+            rank = np.where(empty, count, np.inf).argsort(1).argsort(1)
+            cells = rank < rng.integers(1, np.maximum(empty.sum(1), 1) + 1)[:, None]
+            tokens, values = anyprocess.asked_together(teacher, states, cells, name, rng)
+            nothing = np.zeros(tokens.shape, bool)
+            parts.append(dict(
+                tokens=tokens.astype(np.int8), lengths=np.full(len(tokens), tokens.shape[1], np.int32),
+                values=values.astype(np.int8), remask=nothing, insert=nothing.astype(np.int8), delete=nothing,
+                decides=np.zeros(len(tokens), bool),
+            ))  # fmt: skip
+    return joined(parts)
 
 
 def _strings(teacher: anyprocess.Sudoku) -> tuple[str, ...]:

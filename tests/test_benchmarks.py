@@ -56,9 +56,10 @@ def check_sampling(tree):
 
 
 def check_cache(tree):
-    """Random parameters; at the first call of each block the approximate cache is the network."""
+    """Random parameters; at the first call of each block the approximate caches are the network."""
     assert tree["calls"] == 8 and not tree["trained"]
-    assert 0 < tree["approximate_error"]["mean"] < tree["approximate_error"]["largest"] < 1
+    assert list(tree["speedup"]) == ["exact", *tree["error"]] == ["exact", "prefix", "dual"]
+    assert all(0 < error["mean"] < error["largest"] < 1 for error in tree["error"].values())
 
 
 def check_laws(tree):

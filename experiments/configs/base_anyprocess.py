@@ -22,8 +22,9 @@ def anyprocess() -> ConfigDict:
                 givens_judged=(4, 8),  # of the tests
                 fewest=True,  # the search takes the cell with the fewest candidates; else the first empty one
                 max_atoms=500,  # of a search; a puzzle that takes more is left out
-                fill=0.0,  # share of rows that are solutions with masked digits, of which these alone are learnt
+                together=0.0,  # share of rows that ask for many cells of a state at once, and for no decision
                 relations=True,  # heads of attention along rows, columns and boxes
+                sums=0,  # heads of each of these that add up what they see; 0: one each, that attends
                 path="",  # of a file of further puzzles to be judged on
                 nodes=(64, 200, 1000),  # their strata, by the nodes of a solver
                 most_nodes=1000,

@@ -35,6 +35,7 @@ from mdmjax.anyprocess.policy import CONTROLS, Policy, Window
 from mdmjax.anyprocess.prism import Prism, quality, quality_loss, remask_logit, with_quality
 from mdmjax.anyprocess.self_supervised import SelfSupervised
 from mdmjax.anyprocess.sudoku import GaveUp, Sudoku, sudoku_trajectory
+from mdmjax.anyprocess.sudoku_many import FORMS, asked_together, candidates
 from mdmjax.anyprocess.teachers import (
     IGNORE,
     Move,
@@ -67,6 +68,7 @@ __all__ = [
     "Finished",
     "ExpandingModel",
     "Expected",
+    "FORMS",
     "FlexMDM",
     "FlexibleModel",
     "GAP",
@@ -98,7 +100,9 @@ __all__ = [
     "align",
     "aligned",
     "apply",
+    "asked_together",
     "balance_of",
+    "candidates",
     "canvas_of",
     "check_bits",
     "check_move",

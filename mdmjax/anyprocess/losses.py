@@ -65,7 +65,7 @@ def process_targets(batch: Mapping[str, Array], vocab: int) -> Targets:
 
     Values are learnt at U, the masks inside a row that have one; decisions at all positions inside it, masks or not.
     The label of insert is q > 0: counts above one cannot be said by one bit, see `check_bits`. Where the batch has
-    `decides` [B], no decision is learnt in the rows that are False: no states of a teacher, but texts to be filled.
+    `decides` [B], no decision is learnt in the rows that are False: no states of a teacher.
     """
     inside = within(batch["tokens"], batch["lengths"])
     decides = inside & batch["decides"][:, None] if "decides" in batch else inside

@@ -88,7 +88,7 @@ class Sudoku:
             if digit and digit not in self._candidates([*grid[:cell], 0, *grid[cell + 1 :]], cell):
                 raise ValueError(f"the puzzle breaks the rules: another cell in sight of cell {cell} holds {digit} too")
         return tuple(
-            token for digit in grid for token in (digit, self._colour(0), self._special.normal, self._special.sep)
+            token for digit in grid for token in (digit, self._colour(0), self.special.normal, self.special.sep)
         )
 
     def answer(self, state: State) -> Int[np.ndarray, " C"] | None:
@@ -104,12 +104,12 @@ class Sudoku:
             return False
         units = np.zeros((3 * self._n, self._n + 1), bool)
         for cell, digit in enumerate(grid):
-            units[list(self._units[cell]), digit] = True
+            units[list(self.units[cell]), digit] = True
         return bool(units[:, 1:].all())
 
     def depth(self, state: State) -> int:
         """How many branches are open."""
-        return state[MARKER::4].count(self._special.branch)
+        return state[MARKER::4].count(self.special.branch)
 
     def __call__(self, state: State) -> Move | None:
         """The next move; None where the grid is full, or where no digit fits a cell and no branch is open.
@@ -118,11 +118,11 @@ class Sudoku:
         atom.
         """
         cells = self._cells(state)
-        mask, depth = self._special.mask, sum(cell[MARKER] == self._special.branch for cell in cells)
+        mask, depth = self.special.mask, sum(cell[MARKER] == self.special.branch for cell in cells)
         gaps = {i: tuple(token == mask for token in cell) for i, cell in enumerate(cells) if mask in cell}
         masked = [i for i, places in gaps.items() if all(places)]
         partly = [i for i, places in gaps.items() if not all(places)]
-        skulls = [i for i, cell in enumerate(cells) if cell[MARKER] == self._special.skull]
+        skulls = [i for i, cell in enumerate(cells) if cell[MARKER] == self.special.skull]
         # No two of these cases meet in one state, so that the state tells which half of which atom is next.
         match len(masked), [gaps[i] for i in partly], len(skulls):
             case 0, [], 0:
@@ -160,17 +160,17 @@ class Sudoku:
     def _written(self, cells: list[Cell], cell: int, depth: int) -> Cell | None:
         digits = self._candidates([value for value, _, _ in cells], cell)
         if not digits:
-            return (0, self._colour(depth), self._special.skull) if depth else None
+            return (0, self._colour(depth), self.special.skull) if depth else None
         if len(digits) == 1:
-            return digits[0], self._colour(depth), self._special.normal
+            return digits[0], self._colour(depth), self.special.normal
         if depth == self.colours:
             raise GaveUp(f"the search needs more than {self.colours} colours, one for each open branch")
-        return digits[0], self._colour(depth + 1), self._special.branch
+        return digits[0], self._colour(depth + 1), self.special.branch
 
     def _erase(self, cells: list[Cell], depth: int) -> Move:
         """Backtrack: the innermost colour is remasked, all but value and colour of the start of the branch."""
         colour = self._colour(depth)
-        starts = [i for i, cell in enumerate(cells) if cell[COLOUR:] == (colour, self._special.branch)]
+        starts = [i for i, cell in enumerate(cells) if cell[COLOUR:] == (colour, self.special.branch)]
         if depth == 0 or len(starts) != 1:
             raise self._unknown(f"{len(starts)} starts of the innermost of {depth} branches")
         places = [(i, place) for i, cell in enumerate(cells) if cell[COLOUR] == colour for place in range(SEP)]
@@ -180,7 +180,7 @@ class Sudoku:
     def _restore(self, cells: list[Cell], masked: list[int], start: int) -> Move:
         """Backtrack: the masked cells are empty again, and the start keeps what failed, in place of the marker."""
         failed = cells[start][VALUE]
-        empty = enumerate((0, self._colour(0), self._special.normal))
+        empty = enumerate((0, self._colour(0), self.special.normal))
         values = {(cell, place): token for place, token in empty for cell in masked}
         return self._move(values | {(start, MARKER): failed}, remask=[(start, VALUE), (start, COLOUR)])
 
@@ -201,9 +201,9 @@ class Sudoku:
         values = [value for value, _, _ in cells]
         tried, values[start] = values[start], 0
         if tried == 0:
-            return self._move({(start, MARKER): self._special.skull})
+            return self._move({(start, MARKER): self.special.skull})
         closed = self.promote_last and tried == max(self._candidates(values, start), default=tried)
-        return self._move({(start, MARKER): self._special.normal if closed else self._special.branch})
+        return self._move({(start, MARKER): self.special.normal if closed else self.special.branch})
 
     # ---- tokens and cells --------------------------------------------------------------------------------------------
 
@@ -212,14 +212,14 @@ class Sudoku:
         return self.box**2
 
     @functools.cached_property
-    def _special(self) -> _Special:
+    def special(self) -> _Special:
         return _Special(*range(self._n + self.colours + 2, len(self.names) + 1))
 
     def _colour(self, depth: int) -> int:
         return self._n + 1 + depth  # 0: WHITE
 
     def _cells(self, state: State) -> list[Cell]:
-        special = self._special
+        special = self.special
         colours = {self._colour(depth) for depth in range(self.colours + 1)}
         digits, mask = range(1, self._n + 1), special.mask
         markers = {*digits, special.normal, special.skull, special.branch, mask}
@@ -232,7 +232,7 @@ class Sudoku:
         return ValueError(f"no state of the search: {what}")
 
     @functools.cached_property
-    def _units(self) -> list[tuple[int, int, int]]:
+    def units(self) -> list[tuple[int, int, int]]:
         """Of each cell the row, the column and the box, counted on from each other: 0..3n-1."""
         n, box = self._n, self.box
         return [(i // n, n + i % n, 2 * n + i // n // box * box + i % n // box) for i in range(n**2)]
@@ -240,11 +240,11 @@ class Sudoku:
     def _used(self, values: Sequence[int]) -> list[int]:
         """Of each cell the digits in its row, column and box, as bits 1..n."""
         used = [0] * (3 * self._n)
-        for value, units in zip(values, self._units, strict=True):
+        for value, units in zip(values, self.units, strict=True):
             if 0 < value <= self._n:
                 for unit in units:
                     used[unit] |= 1 << value
-        return [used[row] | used[column] | used[box] for row, column, box in self._units]
+        return [used[row] | used[column] | used[box] for row, column, box in self.units]
 
     def _candidates(self, values: Sequence[int], cell: int) -> list[int]:
         used = self._used(values)[cell]

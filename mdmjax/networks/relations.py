@@ -14,12 +14,20 @@ from mdmjax.networks.attention import attend_seen
 class Relations:
     """softmax(q k^T / sqrt(d)) v, where head h sees the keys with the query's own label of relation h.
 
-    `labels[r][i]` is that of position i; heads beyond the relations see all. As an `Attend` for `TransformerConfig`: as
-    many key heads as heads, rows of exactly so many positions, not causal. ValueError otherwise, and without a head for
-    each relation.
+    `labels[r][i]` is that of position i; heads beyond the relations see all. With `sums` there are so many heads for
+    each relation, and they do not attend: they add up v over the other positions with the label, as the messages of a
+    relational network (arXiv 1711.08028), so that what is counted comes through undiluted from the first step.
+
+    As an `Attend` for `TransformerConfig`: as many key heads as heads, rows of exactly so many positions, not causal.
+    ValueError otherwise, without a head for each relation, and for sums < 0.
     """
 
     labels: tuple[tuple[int, ...], ...]
+    sums: int = 0
+
+    def __post_init__(self):
+        if self.sums < 0:
+            raise ValueError(f"Relations(sums={self.sums}): must not be negative")
 
     def __call__(
         self,
@@ -31,15 +39,25 @@ class Relations:
         valid: Bool[Array, "B L"] | None = None,
     ) -> Float[Array, "B L H d"]:
         length, heads = q.shape[1:3]
-        labels = np.asarray(self.labels)
-        if causal or k.shape[2] != heads or labels.shape[1] != length or len(labels) > heads:
+        labels, own = np.asarray(self.labels), len(self.labels) * max(self.sums, 1)
+        if causal or k.shape[2] != heads or labels.shape[1] != length or own > heads:
             raise ValueError(
-                f"{len(labels)} relations of {labels.shape[1]} positions need so many positions (not {length}), a head "
-                f"for each (not {heads}), as many key heads (not {k.shape[2]}), and attention that is not causal"
+                f"{len(labels)} relations of {labels.shape[1]} positions need so many positions (not {length}), "
+                f"{max(self.sums, 1)} heads for each (not {heads} in all), as many key heads (not {k.shape[2]}), and "
+                "attention that is not causal"
             )
-        seen = np.ones((1, heads, length, length), bool)
-        seen[0, : len(labels)] = labels[:, :, None] == labels[:, None]
-        return attend_seen(q, k, v, jnp.asarray(seen) if valid is None else seen & valid[:, None, None])
+        same = labels[:, :, None] == labels[:, None]
+        if not self.sums:
+            seen = np.ones((1, heads, length, length), bool)
+            seen[0, :own] = same
+            return attend_seen(q, k, v, jnp.asarray(seen) if valid is None else seen & valid[:, None, None])
+        others = np.repeat(same & ~np.eye(length, dtype=bool), self.sums, 0)
+        messages = v[:, :, :own] if valid is None else jnp.where(valid[:, :, None, None], v[:, :, :own], 0)
+        summed = jnp.einsum("hij,bjhd->bihd", jnp.asarray(others, v.dtype), messages)
+        if own == heads:
+            return summed
+        seen = None if valid is None else valid[:, None, None]
+        return jnp.concatenate([summed, attend_seen(q[:, :, own:], k[:, :, own:], v[:, :, own:], seen)], 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +95,8 @@ class BlockCausal:
         return jnp.expand_dims(blocks, range(at.ndim)) <= at[..., None] // self.length
 
 
-def grid_relations(box: int) -> Callable:
-    """Attention on the n x n grid of a Sudoku, n = box^2, cell by cell: a head for rows, for columns, for boxes."""
+def grid_relations(box: int, sums: int = 0) -> Callable:
+    """Attention on the n x n grid of a Sudoku, n = box^2, cell by cell: heads for rows, for columns, for boxes."""
     n = box**2
     row, column = np.divmod(np.arange(n**2), n)
-    return Relations(tuple(tuple(x.tolist()) for x in (row, column, row // box * box + column // box)))
+    return Relations(tuple(tuple(x.tolist()) for x in (row, column, row // box * box + column // box)), sums)

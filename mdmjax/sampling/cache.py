@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+KINDS = ("exact", "prefix", "dual")
+
 
 class Kept(NamedTuple):
     """What is carried along."""
@@ -26,32 +28,36 @@ class BlockCache:
     `network` has `memory(rows, L)`, `features_at(tokens, t, at, memory)` and `readout` (`networks.Model.bind`). The
     current block of a row is that of its first mask.
 
-    exact: for a block-causal network (`networks.BlockCausal` of this length) without time. A call goes through the
+    "exact": for a block-causal network (`networks.BlockCausal` of this length) without time. A call goes through the
     current block and the one before it, which has been filled since its keys were last written; all blocks before that
     are as they will always be. Its logits are those of the whole row, but for rounding.
 
-    Not exact (`approximate`): for a network that sees everything. A call goes through the current block alone, and what
-    the others see and say is what it was when the row came into the block; then the whole row is gone through (dual
-    cache of Fast-dLLM, arXiv 2505.22618). Its logits differ from the network's, by how much is to be measured.
+    "prefix" and "dual" are approximate, for a network that sees everything: when the row comes into a block the whole
+    of it is gone through, and after that what is kept of some positions, what they see and say, is as it was then
+    (Fast-dLLM, arXiv 2505.22618). "prefix" keeps what stands before the current block (the first one, where the rows of
+    a batch are in several), and goes through all from there on; "dual" goes through the current block alone. The logits
+    differ from the network's, by how much is to be measured.
 
     Where a row asks for positions outside of that, or has passed over blocks, the call goes through the whole rows.
-    ValueError for length < 1, and for a network that is known not to be of that kind.
+    ValueError for length < 1, another kind, and a network that is known not to be of the kind.
     """
 
     network: Any
     length: int
-    exact: bool = True
+    kind: str = "exact"
 
     def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"BlockCache(kind={self.kind!r}): must be one of {', '.join(KINDS)}")
         if self.length < 1:
             raise ValueError(f"BlockCache(length={self.length}): must be at least 1")
         config = getattr(getattr(self.network, "model", None), "config", None)
-        if self.exact and config is not None:
+        if self.kind == "exact" and config is not None:
             blocks = getattr(config.attention, "length", None)
             if blocks != self.length or config.time:
                 raise ValueError(
-                    f"BlockCache(length={self.length}, exact=True): the network must have attention=BlockCausal("
-                    f"{self.length}) and time=False; for another, exact=False"
+                    f"BlockCache(length={self.length}, kind='exact'): the network must have attention=BlockCausal("
+                    f"{self.length}) and time=False; for another, kind='prefix' or 'dual'"
                 )
 
     def __call__(
@@ -69,27 +75,35 @@ class BlockCache:
         self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None, at: Int[Array, "B K"], kept: Kept, vocab: int
     ) -> tuple[Float[Array, "B K V"], Kept]:
         """(logits at the positions `at`, what is kept)."""
-        rows, length = tokens.shape
+        length, exact = tokens.shape[1], self.kind == "exact"
         masks = tokens == vocab
         open_ = masks.any(1)  # a row that is full asks for nothing
         block = jnp.argmax(masks, 1) // self.length
-        first = jnp.maximum(block - 1, 0) if self.exact else block
-        width = min(self.length * (2 if self.exact else 1), length)
+        first = jnp.maximum(block - 1, 0) if exact else block
+        width = min(self.length * (2 if exact else 1), length)
         start = jnp.minimum(first * self.length, length - width)
-        inside = (at >= start[:, None]) & (at < start[:, None] + width)
+        end = length if self.kind == "prefix" else start + width
+        inside = (at >= start[:, None]) & (at < jnp.broadcast_to(end, start.shape)[:, None])
         # what is known of the blocks before `first` was written when they were full, so it stays
-        known = first <= jnp.maximum(kept.block, 0) if self.exact else kept.block == block
+        known = first <= jnp.maximum(kept.block, 0) if exact else kept.block == block
+
+        def window(start, width):
+            """The call through so many positions from `start` on."""
+            positions = jnp.broadcast_to(start, block.shape)[:, None] + jnp.arange(width)[None]
+            features, memory = self.network.features_at(tokens, t, positions, kept.memory)
+            picked = jnp.clip(at - positions[:, :1], 0, width - 1)
+            return jnp.take_along_axis(features, picked[..., None], 1), memory
 
         def some(_):
-            window = start[:, None] + jnp.arange(width)[None]
-            features, memory = self.network.features_at(tokens, t, window, kept.memory)
-            picked = jnp.clip(at - start[:, None], 0, width - 1)
-            return jnp.take_along_axis(features, picked[..., None], 1), memory, kept.whole
+            if self.kind != "prefix":
+                return *window(start, width), kept.whole
+            starts = range(0, length, self.length)  # a branch for each, for shapes are known when they are compiled
+            earliest = jnp.min(jnp.where(open_, block, len(starts) - 1))
+            ways = [lambda _, start=start: window(start, length - start) for start in starts]
+            return *jax.lax.switch(earliest, ways, None), kept.whole
 
         def whole(_):
-            everywhere = jnp.broadcast_to(jnp.arange(length), tokens.shape)
-            features, memory = self.network.features_at(tokens, t, everywhere, kept.memory)
-            return jnp.take_along_axis(features, at[..., None], 1), memory, kept.whole + 1
+            return *window(0, length), kept.whole + 1
 
         near = (inside.all(1) & known) | ~open_
         features, memory, count = jax.lax.cond(near.all(), some, whole, None)

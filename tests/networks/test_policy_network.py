@@ -112,6 +112,30 @@ def test_attention_along_the_lines_of_a_grid():
         relations(q[:, :4], k[:, :4], v[:, :4])
 
 
+def test_sums_along_the_lines_of_a_grid():
+    """Two heads for each relation add up the others' values, whatever q and k are; the last sees everything."""
+    n, own = 16, slice(6, 7)
+    relations, attention = grid_relations(2, sums=2), grid_relations(2)
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (jax.random.normal(key, (2, n, 7, 8)) for key in keys)
+    valid = jnp.arange(n)[None] < jnp.array([[16], [11]])
+    got = jax.jit(relations)(q, k, v, valid=valid)
+    for head in range(6):
+        labels = np.array(attention.labels[head // 2])
+        for i in range(n):
+            others = (labels == labels[i]) & (np.arange(n) != i)
+            expected = jnp.where((valid & others[None])[..., None], v[:, :, head], 0).sum(1)
+            np.testing.assert_allclose(got[:, i, head], expected, atol=1e-5)
+    expected = naive(q[:, :, own], k[:, :, own], v[:, :, own], valid=valid)
+    np.testing.assert_allclose(got[:, :, own], expected, atol=1e-5)
+    everything = jax.jit(relations)(q[:, :, :6], k[:, :, :6], v[:, :, :6])
+    np.testing.assert_allclose(everything[0], got[0, :, :6], atol=1e-5)
+    with pytest.raises(ValueError, match="2 heads for each"):
+        relations(q[:, :, :5], k[:, :, :5], v[:, :, :5])
+    with pytest.raises(ValueError, match="sums=-1"):
+        grid_relations(2, sums=-1)
+
+
 @pytest.mark.parametrize("choices, match", [
     (dict(patch=5), "patch=5: must be at least 1, and divide length=12"),
     (dict(causal=True), "causal=False, time=False"),

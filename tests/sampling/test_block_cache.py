@@ -86,10 +86,11 @@ def test_without_blocks_it_is_right_and_no_cheaper():
     assert (both[0].tokens == both[1].tokens).all() and both[1].kept.whole > both[1].calls // 2
 
 
-def test_the_approximate_cache_is_exact_at_the_first_call_of_a_block():
-    """And then differs: what other positions say is what it was when the block began."""
+@pytest.mark.parametrize("kind", ["prefix", "dual"])
+def test_approximate_caches_are_exact_at_the_first_call_of_a_block(kind):
+    """And then differ: what other positions say is what it was when the block began."""
     bound = network(networks.xla)
-    cache = sampling.BlockCache(bound, BLOCK, exact=False)
+    cache = sampling.BlockCache(bound, BLOCK, kind)
     tokens = PROMPTS["nothing given"]
     kept = cache.begin(tokens, V)
     remember = jax.jit(lambda tokens, at, kept: cache.remember(tokens, None, at, kept, V))
@@ -100,22 +101,42 @@ def test_the_approximate_cache_is_exact_at_the_first_call_of_a_block():
     tokens = tokens.at[:, 1].set(2)
     logits, kept = remember(tokens, at, kept)
     error = float(jnp.abs(logits - exact(tokens, at)).max())
-    assert 1e-4 < error < 1 and kept.whole == 1
+    # nothing stands before the first block, so that all of it is gone through
+    assert (error < 1e-4 if kind == "prefix" else 1e-4 < error < 1) and kept.whole == 1
     tokens = tokens.at[:, :4].set(1)
     logits, kept = remember(tokens, at + 4, kept)
     np.testing.assert_allclose(logits, exact(tokens, at + 4), atol=1e-4)
     assert kept.whole == 2
+    tokens = tokens.at[:, 5].set(2)
+    logits, kept = remember(tokens, at + 4, kept)
+    assert 1e-4 < float(jnp.abs(logits - exact(tokens, at + 4)).max()) < 1 and kept.whole == 2
     found = runner(cache, PLANNERS["first-hitting"])(PROMPTS["nothing given"])
     assert (found.tokens < V).all() and found.kept.whole == 4  # once a block
+
+
+def test_a_prefix_is_of_the_earliest_row():
+    """Rows of a batch in several blocks: what each is told is what the kept prefix and the rest of the row say."""
+    bound = network(networks.xla)
+    cache = sampling.BlockCache(bound, BLOCK, "prefix")
+    tokens = jnp.full((2, L), V).at[1, :4].set(1)
+    remember = jax.jit(lambda tokens, at, kept: cache.remember(tokens, None, at, kept, V))
+    at = jnp.array([[0, 1, 2, 3], [4, 5, 6, 7]])
+    logits, kept = remember(tokens, at, cache.begin(tokens, V))
+    tokens = tokens.at[0, 2].set(3).at[1, 6].set(0)
+    logits, kept = remember(tokens, at, kept)
+    np.testing.assert_allclose(logits, jax.jit(lambda tokens, at: bound(tokens, at=at))(tokens, at), atol=1e-4)
+    assert kept.whole == 1  # the first row is in the first block, so both went from the start
 
 
 def test_what_is_refused():
     unbound = lambda attention, **choices: model(attention, **choices).bind({})
     with pytest.raises(ValueError, match=r"BlockCache\(length=0\): must be at least 1"):
         sampling.BlockCache(unbound(networks.xla), 0)
+    with pytest.raises(ValueError, match=r"kind='both'\): must be one of exact, prefix, dual"):
+        sampling.BlockCache(unbound(networks.xla), 4, "both")
     with pytest.raises(ValueError, match=r"must have attention=BlockCausal\(4\) and time=False"):
         sampling.BlockCache(unbound(networks.BlockCausal(5)), 4)
-    with pytest.raises(ValueError, match="for another, exact=False"):
+    with pytest.raises(ValueError, match="for another, kind='prefix' or 'dual'"):
         sampling.BlockCache(unbound(networks.xla), 4)
     with pytest.raises(ValueError, match="time=False"):
         sampling.BlockCache(unbound(networks.BlockCausal(4), time=True), 4)
