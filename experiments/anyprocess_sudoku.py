@@ -48,7 +48,7 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     if c.path:
         grids |= _hard(c)
     grids = {name: puzzles for name, puzzles in grids.items() if len(puzzles)}
-    tuples = joined([x for x in of_learn if x])
+    tuples = _fewer_alone(teacher, joined([x for x in of_learn if x]), c)
     if c.together:
         decides = np.ones(len(tuples["lengths"]), bool)
         tuples = joined([tuples | {"decides": decides}, _together(teacher, tuples, c)])
@@ -63,11 +63,21 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
         meta={
             "training puzzles": c.rows,
             "of them left out, for the search is too long": sum(x is None for x in of_learn),
-            "training tuples": sum(len(x["lengths"]) for x in of_learn if x),
+            "training tuples": int(tuples["decides"].sum()) if c.together else len(tuples["lengths"]),
             "rows that ask for many cells": int((~tuples["decides"]).sum()) if c.together else 0,
             "mean steps of the teacher on a held-out puzzle": float(steps[steps > 0].mean()),
         },
     )  # fmt: skip
+
+
+def _fewer_alone(teacher: anyprocess.Sudoku, tuples: dict[str, np.ndarray], c: ConfigDict) -> dict[str, np.ndarray]:
+    """A share `alone` of the states in which one cell is masked, and all others."""
+    if not 0 <= c.alone <= 1:
+        raise ValueError(f"data.alone={c.alone}: must be in [0, 1]")
+    masks = (tuples["tokens"] == teacher.special.mask).reshape(len(tuples["lengths"]), -1, 4)
+    one = (masks.sum((1, 2)) == 3) & masks[:, :, :3].all(2).any(1)
+    kept = ~one | (np.random.default_rng([c.seed, 2]).random(len(one)) < c.alone)
+    return {name: x[kept] for name, x in tuples.items()}
 
 
 def _together(teacher: anyprocess.Sudoku, tuples: Mapping[str, np.ndarray], c: ConfigDict) -> dict[str, np.ndarray]:
@@ -141,7 +151,7 @@ def _hard(c: ConfigDict) -> dict[str, np.ndarray]:
         raise ValueError(f"data.most_nodes={c.most_nodes}: no puzzle of {c.path} is solved with so few")
     chosen = np.flatnonzero(solved.finished)
     parts = sudoku_puzzles.strata(solved.nodes[chosen], c.nodes)
-    return {f"file, {name} nodes": puzzles[chosen[part][: c.problems]] for name, part in parts.items() if len(part)}
+    return {f"file, {name} nodes": puzzles[chosen[part][: c.of_file]] for name, part in parts.items() if len(part)}
 
 
 def _sudoku_problems(teacher: anyprocess.Sudoku, puzzles: np.ndarray) -> Problems:

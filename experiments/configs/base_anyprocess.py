@@ -23,9 +23,11 @@ def anyprocess() -> ConfigDict:
                 fewest=True,  # the search takes the cell with the fewest candidates; else the first empty one
                 max_atoms=500,  # of a search; a puzzle that takes more is left out
                 together=0.0,  # share of rows that ask for many cells of a state at once, and for no decision
+                alone=1.0,  # share that is kept of the tuples that ask for one cell, which those rows teach too
                 relations=True,  # heads of attention along rows, columns and boxes
                 sums=0,  # heads of each of these that add up what they see; 0: one each, that attends
                 path="",  # of a file of further puzzles to be judged on
+                of_file=64,  # puzzles of each stratum
                 nodes=(64, 200, 1000),  # their strata, by the nodes of a solver
                 most_nodes=1000,
                 lengths=(2, 10, 100, 1000, 10_000),  # of parity: bits of the tests

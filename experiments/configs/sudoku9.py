@@ -12,9 +12,9 @@ def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = anyprocess()
     config.task = "sudoku"
-    config.data.update(rows=1024, problems=256, box=3, givens=(21, 25), givens_judged=(20, 28), limit=3000)
-    config.data.update(together=0.5, sums=4)
+    config.data.update(rows=1024, problems=192, box=3, givens=(21, 25), givens_judged=(20, 28), limit=3000)
+    config.data.update(together=0.4, alone=0.125, sums=4)
     config.network.update(width=128, depth=4, heads=16)
-    config.loss.remask = 30.0  # three of 324 positions are remasked: their share of the loss is small
-    config.train.update(steps=8000, batch=32, learning_rate=2e-3, warmup=200)
+    config.loss.remask = 10.0  # three of 324 positions are remasked: their share of the loss is small
+    config.train.update(steps=24_000, batch=16, learning_rate=2e-3, warmup=400, average=0.999, evaluate_every=2000)
     return variant(config, name, **QUICK, data__givens=(30, 34), data__givens_judged=(30, 34))

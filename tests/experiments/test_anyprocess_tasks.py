@@ -112,6 +112,11 @@ def test_rows_that_ask_for_many_cells_stand_beside_the_tuples(tmp_path):
     )
     scored = np.asarray(targets.scored).any((1, 2))
     assert (scored == task.tuples["decides"]).all() and 0 < scored.sum() < len(task)
+    fewer = made(sudoku_task, tmp_path, **choices | dict(alone=0.0, together=0.0))
+    one = (fewer.tuples["tokens"] == task.vocab).sum(1) == 3
+    assert not one.any() and 0.4 < len(fewer) / task.meta["training tuples"] < 0.6
+    with pytest.raises(ValueError, match=r"data.alone=2.0: must be in \[0, 1\]"):
+        made(sudoku_task, tmp_path, **choices | dict(alone=2.0))
     with pytest.raises(ValueError, match=r"data.together=1.0: must be in \[0, 1\)"):
         made(sudoku_task, tmp_path, **choices | dict(together=1.0))
 
