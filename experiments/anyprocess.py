@@ -5,14 +5,13 @@ are exactly right, in how many steps, by which operations. An arm that is done i
 given again.
 """
 
-import json
 import shlex
 import sys
 from pathlib import Path
 
 import jax
 
-from experiments import anyprocess_report, build, cli, runs, table_columns
+from experiments import anyprocess_report, build, cli, runs, studies
 from experiments.anyprocess_arms import AnyOrderArm, Arm, AutoregressiveArm, PolicyArm
 from experiments.anyprocess_dyck import dyck_task
 from experiments.anyprocess_mincut import mincut_task
@@ -23,7 +22,7 @@ from experiments.anyprocess_tasks import Task
 from experiments.anyprocess_text import TextArm, TextTask, text_task
 from experiments.configs.base_anyprocess import anyprocess as fields
 from mdmjax import networks, training
-from mdmjax.reports import environment, to_json, trace_html, write_atomic, write_report
+from mdmjax.reports import trace_html, write_atomic, write_report
 
 TASKS = dict(parity=parity_task, sudoku=sudoku_task, mincut=mincut_task, dyck=dyck_task, text=text_task)
 
@@ -53,18 +52,9 @@ def main(config, workdir):
     own(True)  # last, so that a command that was wrong leaves nothing that refuses the next
     cli.log(f"{task.name}: {len(task.tuples['lengths']):,} tuples to learn from, {len(arms)} arms")
 
-    results = []
-    with cli.progress(len(arms) * config.train.steps) as bar:
-        cli.started()
-        for number, arm in enumerate(arms):
-            before = number * config.train.steps
-            result = run(arm, workdir / "arms" / arm.name, bar, before)
-            if result is None:
-                cli.log("stopped by a signal, all saved: the same command goes on from there")
-                return
-            results.append(result)
-            bar.update(before + config.train.steps, arm=arm.name)
-
+    results = studies.run(arms, workdir, lambda arm, *where: arm.train(*where), result_of)
+    if results is None:
+        return
     report = anyprocess_report.report(
         config, task, results, f"python -m experiments.anyprocess {shlex.join(sys.argv[1:])}"
     )
@@ -83,21 +73,8 @@ def arm_of(config, task: Task, name: str) -> Arm:
     return made(config, task)
 
 
-def run(arm: Arm, folder: Path, bar, before: int) -> dict | None:
-    """The result of an arm, which is kept in its folder. None where a signal came."""
-    path = folder / "result.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    progress = lambda step, loss, bound=None, **_: bar.update(
-        before + step, arm=arm.name, loss=loss, **({} if bound is None else {"held out": bound})
-    )
-    trained_at = table_columns.commit(environment())
-    try:
-        outcome = arm.train(folder, progress, cli.log)
-    except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
-        raise cli.RunFailed(f"{arm.name}: {error}") from error
-    if not outcome.finished:
-        return None
+def result_of(arm: Arm, folder: Path, outcome: training.Outcome) -> dict:
+    """What is kept of an arm; the steps of a problem that its policy solves stand in trace.html."""
     cli.log(f"{arm.name}: trained in {outcome.elapsed:.0f} s; now the tests")
     of_seed = [jax.tree.map(lambda x, s=s: x[s], outcome.state.average) for s in range(arm.config.seeds)]
     history = training.read_rows(folder / "metrics.jsonl")
@@ -111,14 +88,12 @@ def run(arm: Arm, folder: Path, bar, before: int) -> dict | None:
         "batch": arm.rows,
         "GFLOP of a training step": 3 * arm.flops * arm.rows / 1e9,
         "seconds": outcome.elapsed,
-        "trained at": trained_at,
-    }  # fmt: skip
+    }
     if isinstance(arm, PolicyArm):
         if arm.task.objective is None and not arm.config.decode.draw:  # a teacher that draws has several next states
             result["steps"] = [on_teacher_states(arm, params) for params in of_seed]
             result["failures"] = first_failures(arm, of_seed[0], result["tests"][0])
         write_atomic(folder / "trace.html", trace_html(traced(arm, of_seed[0]), arm.task.shown, title=arm.task.name))
-    write_atomic(path, to_json(result))
     return result
 
 

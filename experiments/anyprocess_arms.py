@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build
+from experiments import build, studies
 from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, widened
 from experiments.study_arms import Batches
 from mdmjax import anyprocess, networks, objectives, process, sampling, training
@@ -80,34 +80,14 @@ class Arm:
         ids = lambda k: {"ids": jnp.arange(k * size, (k + 1) * size)}
         return np.mean([np.asarray(self._loss(params, widened(at(k)) | ids(k))) for k in range(batches)], axis=0)
 
-    def train(self, folder: Path, progress: Callable, say: Callable) -> training.Outcome:
+    def train(self, folder: Path, progress: Callable) -> training.Outcome:
         """Trains all seeds in the folder, from its newest checkpoint."""
         c = self.config
-        batches = Batches(self.source, c.seeds, self.rows, self.rows, c.seed)
-        checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
-        layout = training.MeshLayout(training.make_mesh(devices=jax.devices()[:1]))
-        writer = None
-
-        def on_start(number):
-            nonlocal writer
-            writer = training.MetricWriter(folder, number)
-
-        def evaluate(states):
-            found = self.losses(states.average)
-            writer.write(int(states.step[0]), **{f"held out/{s}": float(x) for s, x in enumerate(found)})
-            return float(found.mean())
-
-        try:
-            return training.train(
-                plan=training.Plan(c.train.steps, c.train.evaluate_every, c.train.evaluate_every, c.train.log_every),
-                make_state=self.make_states, step=self.step, layout=layout, batches=batches, checkpoints=checkpoints,
-                evaluate=evaluate, progress=progress, say=say, on_start=on_start,
-                write=lambda number, **numbers: writer.write(number, **numbers),
-            )  # fmt: skip
-        finally:
-            checkpoints.close()
-            if writer is not None:
-                writer.close()
+        return studies.train_seeds(
+            self, folder, progress, batches=Batches(self.source, c.seeds, self.rows, self.rows, c.seed),
+            layout=training.MeshLayout(training.make_mesh(devices=jax.devices()[:1])),
+            measured="held out", measure=self.losses, log_every=c.train.log_every,
+        )  # fmt: skip
 
 
 class PolicyArm(Arm):

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from experiments import build, law_names, laws
+from experiments import build, law_names, laws, studies
 from experiments.study_tasks import Task
 from mdmjax import analysis, evaluation, networks, objectives, process, sampling, training, variance
 
@@ -232,35 +232,17 @@ class Arm:
         first = lambda key: training.init_state(self.model.init, self.step.step.optimizer, key, self.in_state)
         return jax.vmap(first)(keys)
 
-    def train(self, folder: Path, progress: Callable, say: Callable) -> dict[str, Any] | None:
-        """Trains all seeds in the folder, from its newest checkpoint, and measures them. None where a signal came."""
+    def train(self, folder: Path, progress: Callable) -> training.Outcome:
+        """Trains all seeds in the folder, from its newest checkpoint."""
         c = self.config
         batches = Batches(self.task.source, c.seeds, c.train.batch, self.rows, c.seed)
-        checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
-        writer = None
+        return studies.train_seeds(
+            self, folder, progress, batches=batches, layout=self.layout, measured="bound", measure=self.bounds
+        )
 
-        def on_start(number):
-            nonlocal writer
-            writer = training.MetricWriter(folder, number)
-
-        def evaluate(states):
-            found = self.bounds(states.average)
-            writer.write(int(states.step[0]), **{f"bound/{s}": float(b) for s, b in enumerate(found)})
-            return float(found.mean())
-
-        try:
-            outcome = training.train(
-                plan=training.Plan(c.train.steps, c.train.evaluate_every, c.train.evaluate_every, log_every=1),
-                make_state=self.make_states, step=self.step, layout=self.layout, batches=batches,
-                checkpoints=checkpoints, evaluate=evaluate, progress=progress, say=say, on_start=on_start,
-                write=lambda number, **numbers: writer.write(number, **numbers),
-            )  # fmt: skip
-        finally:
-            checkpoints.close()
-            if writer is not None:
-                writer.close()
-        if not outcome.finished:
-            return None
+    def result(self, folder: Path, outcome: training.Outcome) -> dict[str, Any]:
+        """What is kept of a run that has finished."""
+        c = self.config
         history = training.read_rows(folder / "metrics.jsonl")
         by_seed = lambda name, rows: [[row[f"{name}/{s}"] for s in range(c.seeds)] for row in rows]
         measured = [row for row in history if "bound/0" in row]

@@ -4,19 +4,15 @@ All seeds of an arm are one program. The seeds of all arms share first parameter
 pairs. Every bound is that of exact counts with the same draws, whatever an arm is trained with.
 """
 
-import json
 import shlex
-import shutil
 import sys
-from pathlib import Path
 
-from experiments import build, cli, law_names, runs, study_report, table_columns
+from experiments import build, cli, law_names, runs, studies, study_report
 from experiments.configs.base import study
 from experiments.study_arms import Arm
 from experiments.study_tasks import TASKS, Task
 from experiments.train import exit_when_told
-from mdmjax import training
-from mdmjax.reports import environment, to_json, write_atomic, write_report
+from mdmjax.reports import write_report
 
 
 @exit_when_told()
@@ -27,18 +23,10 @@ def main(config, workdir):
     cli.check_workdir(workdir, config, free=("data.cache_dir",), defaults=cli.to_dict(study()))
     cli.log(f"{len(arms)} arms of {config.seeds} seeds, {config.train.steps:,} steps of {config.train.batch} calls")
 
-    results = []
-    with cli.progress(len(arms) * config.train.steps) as bar:
-        cli.started()
-        for number, arm in enumerate(arms):
-            before = number * config.train.steps
-            result = run(arm, workdir / "arms" / arm.name, bar, before)
-            if result is None:
-                cli.log("stopped by a signal, all saved: the same command goes on from there")
-                return
-            results.append(result)
-            bar.update(before + config.train.steps, arm=arm.name)
-
+    of_arm = lambda arm, folder, outcome: arm.result(folder, outcome)
+    results = studies.run(arms, workdir, lambda arm, *where: arm.train(*where), of_arm, keep=False)
+    if results is None:
+        return
     command = f"python -m experiments.variance_study {shlex.join(sys.argv[1:])}"
     report = study_report.report(config, arms[0].task, results, command)
     page = write_report(workdir, report)
@@ -67,24 +55,6 @@ def checked(config) -> list[Arm]:
         raise ValueError(f"arms={tuple(names)}: must begin with base, with which all are compared, each named once")
     task: Task = build.choose(config.task, "task", TASKS)(config.data, config.evaluate.rows)
     return [Arm(config, task, name) for name in names]
-
-
-def run(arm: Arm, folder: Path, bar, before: int) -> dict | None:
-    """The result of an arm, which is kept in its folder. None where a signal came."""
-    path = folder / "result.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    progress = lambda step, loss, bound=None, **_: bar.update(before + step, arm=arm.name, loss=loss)
-    trained_at = table_columns.commit(environment())  # the report may be written by a later one
-    try:
-        result = arm.train(folder, progress, cli.log)
-    except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
-        raise cli.RunFailed(f"{arm.name}: {error}") from error
-    if result is not None:
-        result["trained at"] = trained_at
-        write_atomic(path, to_json(result))
-        shutil.rmtree(folder / "checkpoints")  # of all seeds: the arm is done
-    return result
 
 
 if __name__ == "__main__":

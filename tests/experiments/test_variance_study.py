@@ -83,22 +83,24 @@ def test_answers_are_right_or_wrong(run, tmp_path):
     assert run(tmp_path, **arms)[0] == 0
 
 
-def test_an_arm_goes_on_from_a_checkpoint(tmp_path):
+def test_an_arm_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
     """Stopped at step 3 and begun again from step 2, it has the numbers of one that was not stopped."""
     made = config("markov", arms=("base", "p_pots+mirror@strata"), train__steps=6, law__refit_every=3)
-    arm = variance_study.checked(made)[1]
-    whole = arm.train(tmp_path / "whole", lambda *_, **__: None, lambda _: None)
+    arm, said = variance_study.checked(made)[1], []
+    monkeypatch.setattr("experiments.cli.log", said.append)
+
+    def trained(name, progress=lambda *_, **__: None):
+        result = arm.result(tmp_path / name, arm.train(tmp_path / name, progress))
+        return {name: x for name, x in result.items() if name != "seconds"}
 
     def stop(step, *_, **__):
         if step == 3:
             raise KeyboardInterrupt
 
-    said = []
+    whole = trained("whole")
     with pytest.raises(KeyboardInterrupt):
-        arm.train(tmp_path / "cut", stop, said.append)
-    cut = arm.train(tmp_path / "cut", lambda *_, **__: None, said.append)
-    assert "resuming from step 2" in said
-    assert {name: cut[name] for name in cut if name != "seconds"} == {n: whole[n] for n in whole if n != "seconds"}
+        trained("cut", stop)
+    assert trained("cut") == whole and "resuming from step 2" in said
 
 
 def test_the_calls_of_fitting_are_counted():

@@ -1,0 +1,96 @@
+"""Studies of arms: each trains all its seeds as one program, and one that is done is not repeated.
+
+An arm has a `name`, a `config`, `make_states()` and a `step` of all seeds.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import cli, table_columns
+from mdmjax import training
+from mdmjax.reports import environment, to_json, write_atomic
+
+
+def run(
+    arms: Sequence[Any],
+    workdir: Path,
+    train: Callable[[Any, Path, Callable], training.Outcome],
+    result_of: Callable[[Any, Path, training.Outcome], dict[str, Any]],
+    *,
+    keep: bool = True,
+) -> list[dict[str, Any]] | None:
+    """The results of all arms, each kept in its folder with the commit it was trained at. None where a signal came.
+
+    `train(arm, folder, progress)` trains, and `result_of(arm, folder, outcome)` measures what has come of it. The
+    checkpoints of an arm that is done are kept, or not.
+    """
+    results, steps = [], arms[0].config.train.steps
+    with cli.progress(len(arms) * steps) as bar:
+        cli.started()
+        for number, arm in enumerate(arms):
+            folder, before = workdir / "arms" / arm.name, number * steps
+            path = folder / "result.json"
+            if path.exists():
+                results.append(json.loads(path.read_text()))
+            else:
+                progress = lambda step, loss, bound=None, arm=arm, before=before, **_: bar.update(
+                    before + step, arm=arm.name, loss=loss, **({} if bound is None else {"held out": bound})
+                )
+                trained_at = table_columns.commit(environment())  # the report may be written by a later one
+                try:
+                    outcome = train(arm, folder, progress)
+                except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
+                    raise cli.RunFailed(f"{arm.name}: {error}") from error
+                if not outcome.finished:
+                    cli.log("stopped by a signal, all saved: the same command goes on from there")
+                    return None
+                results.append(result_of(arm, folder, outcome) | {"trained at": trained_at})
+                write_atomic(path, to_json(results[-1]))
+                if not keep:
+                    shutil.rmtree(folder / "checkpoints")
+            bar.update(before + steps, arm=arm.name)
+    return results
+
+
+def train_seeds(
+    arm: Any,
+    folder: Path,
+    progress: Callable,
+    *,
+    batches: Any,
+    layout: Any,
+    measured: str,
+    measure: Callable[[Any], np.ndarray],
+    log_every: int = 1,
+) -> training.Outcome:
+    """Trains all seeds in the folder, from its newest checkpoint. `measure(averages)` gives one number for each seed,
+    written as `measured`/0, ..., whose mean is the bound that is shown."""
+    c = arm.config.train
+    checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
+    writer = None
+
+    def on_start(number):
+        nonlocal writer
+        writer = training.MetricWriter(folder, number)
+
+    def evaluate(states):
+        found = measure(states.average)
+        writer.write(int(states.step[0]), **{f"{measured}/{s}": float(x) for s, x in enumerate(found)})
+        return float(np.mean(found))
+
+    try:
+        return training.train(
+            plan=training.Plan(c.steps, c.evaluate_every, c.evaluate_every, log_every), make_state=arm.make_states,
+            step=arm.step, layout=layout, batches=batches, checkpoints=checkpoints, evaluate=evaluate,
+            progress=progress, say=cli.log, on_start=on_start,
+            write=lambda number, **numbers: writer.write(number, **numbers),
+        )  # fmt: skip
+    finally:
+        checkpoints.close()
+        if writer is not None:
+            writer.close()
