@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -325,8 +326,12 @@ class Experiment:
         bind = model.bind
         if isinstance(inside, sampling.InformedCorrector):
             bind = lambda params: sampling.MaskOne(model.bind(params), self.vocab)
+        if not -1 <= c.guidance < math.inf or (c.guidance and self.autoregressive):
+            raise ValueError(
+                f"sample.guidance={c.guidance}: must be finite, at least -1, and 0 for autoregressive models"
+            )
         return sampling.jit_sampler(
-            bind, planner, vocab=self.vocab, draw=draw, capacity=c.capacity or guess, trace=trace
+            bind, planner, vocab=self.vocab, guidance=c.guidance, draw=draw, capacity=c.capacity or guess, trace=trace
         )
 
     def canvas(self, vocabulary: Vocabulary, rows: int, prompt: str = "") -> np.ndarray:

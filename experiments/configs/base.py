@@ -138,6 +138,7 @@ def sampling(rows: int) -> dict:
         # and changes nothing; 0: 2 L / T + 3 where what is revealed is known beforehand, else all
         temperature=1.0,
         top_p=1.0,
+        guidance=0.0,  # weight of classifier-free guidance by the prompt, at two forward passes a call; 0: none
         prompt="",  # text that every sample starts with
     )
 

@@ -32,6 +32,10 @@ class Blocks:
     def score(self):
         return getattr(self.planner, "score", None)
 
+    @property
+    def judge(self):
+        return getattr(self.planner, "judge", None)
+
     def calls(self, length: int) -> int:
         return self._count(length) * self.planner.calls(self.length)
 

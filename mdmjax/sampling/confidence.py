@@ -171,12 +171,16 @@ class _Path(NamedTuple):
 class PathPlanning(OnCounts):
     """P2 (arXiv 2502.03540): keeps the K_{k+1} best positions at step k, written or not, and masks all the others.
 
-    The self-planner: the score of a mask is log p of its drawn token, that of a token `eta` log p of it, both from the
-    logits of the one call, at all positions that were not given. So eta = 0 never takes back a token and is
-    `Confidence`; the larger it is the more are taken back, and for eta = inf each step keeps what it has just drawn,
-    and of the older tokens only what still fits. K is that of `visible_counts`. Ties as in `Confidence`, by the ratio
-    of probabilities. Steps that keep no token cost no call, and for eta = 0 those that add none; at most T calls,
-    whatever the length. ValueError for eta below 0, a tie outside [0, 1) and a rounding that is not in ROUNDINGS.
+    The score of a mask is log p of its drawn token, that of a token `eta` log p of it, at all positions that were not
+    given. The self-planner takes both from the logits of the one call. With a `judge`, an external or trained planner,
+    judge(tokens [B, L]) -> [B, L] says the second, of the canvas with all drawn tokens on it (the log p of an encoder
+    such as BERT for each token, or `anyprocess.quality`), and is one more forward pass at each call.
+
+    So eta = 0 never takes back a token and is `Confidence`; the larger it is the more are taken back, and for eta = inf
+    each step keeps what it has just drawn, and of the older tokens only what still fits. K is that of `visible_counts`.
+    Ties as in `Confidence`, by the ratio of probabilities. Steps that keep no token cost no call, and for eta = 0 those
+    that add none; at most T calls, whatever the length. ValueError for eta below 0, a tie outside [0, 1) and a rounding
+    that is not in ROUNDINGS.
     """
 
     schedule: Schedule
@@ -184,6 +188,7 @@ class PathPlanning(OnCounts):
     eta: float = 1.0
     tie: float = 2.0**-14
     rounding: str = "nearest"
+    judge: Callable[[Int[Array, "B L"]], Float[Array, "B L"]] | None = None
 
     score = staticmethod(scores.log_probability)
 

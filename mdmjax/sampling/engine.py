@@ -14,7 +14,8 @@ denoiser gives the same logits, and but for draws that its rounding decides wher
 A planner may take back what was written: REMASK needs no logits, so it may stand at any position that was not given. It
 may also ask for logits where a token stands, to score it or to write another in its place. What it is told of a
 candidate is the probability of the drawn token, or `planner.score` (`mdmjax.sampling.scores`), taken from the logits
-where the token is drawn. A row has finished when its planner asks for no more logits.
+where the token is drawn. What it is told of tokens that stand there may come from another network: `planner.judge`,
+which sees the canvas with all drawn tokens on it. A row has finished when its planner asks for no more logits.
 
 A denoiser may remember from call to call (`mdmjax.sampling.BlockCache`): it has `begin(tokens, vocab) -> kept` and
 `remember(tokens, t, at, kept, vocab) -> (logits, kept)`.
@@ -32,7 +33,7 @@ from mdmjax.base import KEEP, REMASK, UNMASK, Denoiser, Planner, Trace, Turn
 from mdmjax.process.spreads import example_keys
 from mdmjax.sampling.driver import drive
 from mdmjax.sampling.tokens import TokenDraw
-from mdmjax.sampling.wrappers import passes
+from mdmjax.sampling.wrappers import Guided, passes
 
 
 class Samples(NamedTuple):
@@ -99,11 +100,16 @@ def sample(
     given = tokens != vocab
     width = planner.width(length)
     capacity = width if capacity is None else min(capacity, width)
-    score = getattr(planner, "score", None)
+    score, judge = getattr(planner, "score", None), getattr(planner, "judge", None)
     propose = lambda run: _propose(denoiser, draw, score, vocab, run, row_keys, capacity, width)
 
     def advance(run: _Run):
         proposal, made, kept = propose(run)
+        if judge is not None:
+            open_ = run.tokens == vocab
+            judged = judge(jnp.where(open_ & run.turn.candidates, proposal.drawn, run.tokens))
+            proposal = proposal._replace(score=jnp.where(open_, proposal.score, judged))
+            made = made + 1
         candidates, active = run.turn.candidates, run.turn.candidates.any(1)
         operations, state = jax.vmap(planner.choose)(run.state, run.turn, proposal.score)
         taken = (operations == REMASK) & (run.tokens != vocab) & active[:, None]
@@ -134,16 +140,22 @@ def sample(
     return Samples(run.tokens, run.calls.max(initial=0), run.calls, seen, run.passes, finished, run.kept)
 
 
-def jit_sampler(bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int, **choices) -> Callable[..., Samples]:
+def jit_sampler(
+    bind: Callable[[Any], Denoiser], planner: Planner, *, vocab: int, guidance: float = 0.0, **choices
+) -> Callable[..., Samples]:
     """`sample` compiled once, as run(params, tokens, key, ids=None) -> Samples.
 
     It checks the tokens and donates them: an array that is passed is gone afterwards. `bind(params)` is a denoiser
-    (`Model.bind`); `choices` are further arguments of `sample`.
+    (`Model.bind`); `guidance` the weight by which its rows follow what is given (`Guided`), none at 0; `choices` are
+    further arguments of `sample`.
     """
 
     @jax.jit(donate_argnames="tokens")
     def compiled(params, tokens, key, ids):
-        return sample(bind(params), planner, tokens, vocab=vocab, key=key, ids=ids, **choices)
+        denoiser = bind(params)
+        if guidance:
+            denoiser = Guided(denoiser, tokens != vocab, vocab, guidance)
+        return sample(denoiser, planner, tokens, vocab=vocab, key=key, ids=ids, **choices)
 
     def run(params, tokens: Int[Array, "B L"], key: Key[Array, ""], ids: Int[Array, "B"] | None = None) -> Samples:
         _check(tokens, vocab)

@@ -188,6 +188,13 @@ def test_a_sampler_asks_for_few_logits(monkeypatch, changes, capacity):
     assert given["capacity"] == capacity
 
 
+@pytest.mark.parametrize("weight", [-1.5, float("inf"), float("nan")])
+def test_a_weight_of_guidance_that_will_not_do(weight):
+    made = experiment(sample__guidance=weight)
+    with pytest.raises(ValueError, match=r"sample.guidance=.*: must be finite, at least -1"):
+        made.sampler(made.config.sample)
+
+
 def test_uses_of_a_seed_have_keys_of_their_own():
     root = jax.random.key(0)
     uses = [build.key(0, use) for use in (training.EVALUATION, training.SAMPLING)]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mdmjax.analysis import planner_laws as chains
@@ -109,13 +110,29 @@ def within(factor):
     return lambda c: max((n for n in range(1, len(c) + 1) if (n + 1) * (1 - c[n - 1]) < factor), default=0)
 
 
-def path(kept, start, eta):
-    """Step k keeps the kept[k] best: log p of a drawn token, eta log p of one that is there; eta inf: those last."""
+JUDGE = jax.nn.log_softmax(random_table(jax.random.key(5), L, V))
+
+
+def judge(tokens):
+    """log p of each token by another table, which sees itself there; padding reads as token 0."""
+    tokens = jnp.where(tokens > V, 0, tokens)
+    rows = JUDGE[(tokens * (V + 1) ** jnp.arange(L)[::-1][None]).sum(1)]
+    return jnp.take_along_axis(rows, jnp.minimum(tokens, V - 1)[..., None], 2)[..., 0]
+
+
+def path(kept, start, eta, judged=False):
+    """Step k keeps the kept[k] best: log p of a drawn token, eta log p of one that is there; eta inf: those last.
+
+    Judged: that of a token by the other table, where all drawn ones stand.
+    """
     free = [i for i in range(L) if start[i] == V]
 
     def value(state, drawn, p, i):
         if state[i] == V:
             return 0, math.log(p[i, drawn[i]])
+        if judged:
+            full = [d if x == V else x for d, x in zip(drawn, state, strict=True)]
+            return 0, eta * float(JUDGE[np.ravel_multi_index(full, (V + 1,) * L), i, state[i]])
         return (-1, math.log(p[i, state[i]])) if eta == math.inf else (0, eta * math.log(p[i, state[i]]))
 
     def rule(state, drawn, p, k):
@@ -228,6 +245,11 @@ CASES: dict[str, Case] = {
     "factor": Case(Factor(1.5), of(lambda s: eager(within(1.5)))),
     "path planning": Case(
         PathPlanning(Linear(), 3, 1.5), of(lambda s: path(np.cumsum(split(open_of(s), 3)), s, 1.5)), takes_back=True
+    ),
+    "path planning, judged": Case(
+        PathPlanning(Linear(), 3, 1.5, judge=judge),
+        of(lambda s: path(np.cumsum(split(open_of(s), 3)), s, 1.5, judged=True)),
+        takes_back=True,
     ),
     "path planning, eta 0": Case(PathPlanning(Linear(), 3, 0.0), of(lambda s: by_score(split(open_of(s), 3)))),
     "path planning, eta inf": Case(

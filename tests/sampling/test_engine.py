@@ -15,7 +15,17 @@ from jax.sharding import PartitionSpec as P
 from mdmjax.analysis.tables import random_table, table_denoiser
 from mdmjax.base import REMASK, UNMASK, Planner, Turn
 from mdmjax.process import Linear, SineSquared
-from mdmjax.sampling import Ancestral, Confidence, FirstHitting, LeftToRight, TokenDraw, jit_sampler, sample, scores
+from mdmjax.sampling import (
+    Ancestral,
+    Confidence,
+    FirstHitting,
+    Guided,
+    LeftToRight,
+    TokenDraw,
+    jit_sampler,
+    sample,
+    scores,
+)
 
 V, L, B = 3, 4, 8
 TABLE = random_table(jax.random.key(0), L, V, scale=2.0)
@@ -241,6 +251,18 @@ def test_jit_sampler_compiles_once_and_donates_the_canvas():
     run(2 * TABLE, small.copy(), jax.random.key(5))
     with pytest.raises(ValueError, match=r"tokens\[3, 2\] = 5: must be a value in 0..2, the mask 3, or padding 4"):
         run(TABLE, small.at[3, 2].set(5), KEY)
+
+
+def test_jit_sampler_guides():
+    """By what is given in each row; where nothing is, guidance changes nothing."""
+    run = jit_sampler(table_denoiser, FirstHitting(), vocab=V, guidance=2.0)
+    out = run(TABLE, jnp.array(TOKENS), KEY)
+    guided = jax.jit(
+        lambda: sample(Guided(DENOISER, TOKENS != V, V, 2.0), FirstHitting(), TOKENS, vocab=V, key=KEY).tokens
+    )()
+    assert (out.tokens == guided).all() and int(out.passes) == 2 * int(out.calls)
+    plain, nothing = expected(FirstHitting()).tokens, (TOKENS == V).all(1)
+    assert (out.tokens == plain)[nothing].all() and nothing.any() and (out.tokens != plain).any()
 
 
 @pytest.mark.parametrize(
