@@ -2,12 +2,12 @@
 
     python -m benchmarks.block_cache [--run runs/demo] [--out results/benchmarks/block_cache.json]
 
-Rows of masks are filled in blocks from left to right, a position a call, as it is, with the exact cache (the
-network is then block-causal) and with the approximate ones, of the prefix and of both sides (it sees everything).
-Ratios of seconds are taken within a round. The error is the total variation between the distributions that such a cache
-and the network give for a mask of the current block, over the masks and calls of a run of the cached sampler: a mean
-and the largest. Without
-`--run`, a folder of `experiments.train` whose network knows no time, the parameters are random, and so is the error.
+Rows of masks are filled in blocks from left to right, each in so many steps by confidence: as it is, with the exact
+cache (the network is then block-causal) and with the approximate ones, of the prefix and of both sides (it sees
+everything). Ratios of seconds are taken within a round. The error is the total variation between the distributions that
+such a cache and the network give for a mask of the current block, over the masks and calls of a run of the cached
+sampler: a mean and the largest. Without `--run`, a folder of `experiments.train` whose network knows no time, the
+parameters are random, and so is the error.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from benchmarks.common import interleaved, matmul, write
 from mdmjax.networks import BlockCausal, TransformerConfig, parameter_count, transformer
 from mdmjax.process import Linear
 from mdmjax.reports import environment
-from mdmjax.sampling import BlockCache, Blocks, FirstHitting, sample
+from mdmjax.sampling import BlockCache, Blocks, Confidence, sample
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sizes = dict(depth=6, width=384, heads=6, length=256, batch=4, vocab=35, block=32, rounds=3)
+    sizes = dict(depth=6, width=384, heads=6, length=256, batch=4, vocab=35, block=32, steps=8, rounds=3)
     for name, value in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--run", default="", help="folder of a training run; its sizes take the place of the others")
@@ -76,7 +76,7 @@ def measure(args: argparse.Namespace) -> dict:
         config = TransformerConfig(args.vocab, args.length, args.width, args.depth, args.heads)
         params = jax.jit(transformer(config).init)(jax.random.key(0))
     causal = dataclasses.replace(config, attention=BlockCausal(args.block))
-    planner, vocab = Blocks(FirstHitting(Linear()), args.block), config.vocab
+    planner, vocab = Blocks(Confidence(Linear(), args.steps), args.block), config.vocab
     masks = jnp.full((args.batch, config.length), vocab)
 
     def run(denoiser, trace=False):

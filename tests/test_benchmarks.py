@@ -15,7 +15,7 @@ SIZES = "--depth 1 --width 16 --heads 2 --length 8 --vocab 5 --rounds 1 --matmul
 BENCHMARKS = {
     "train_step": (train_step, [*SIZES, "--batch", "8", "--head", "packed"]),
     "sample_step": (sample_step, [*SIZES, "--batch", "2", "--steps", "4", "--capacity", "3"]),
-    "block_cache": (block_cache, [*SIZES, "--batch", "2", "--block", "4"]),
+    "block_cache": (block_cache, [*SIZES, "--batch", "2", "--block", "4", "--steps", "4"]),
     "sampler_laws": (sampler_laws, []),
     "schedule_sweep": (schedule_sweep, "--grid 2 --steps 3 --samples 16".split()),
     "order_gradients": (order_gradients, []),
