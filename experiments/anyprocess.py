@@ -52,7 +52,7 @@ def main(config, workdir):
     own(True)  # last, so that a command that was wrong leaves nothing that refuses the next
     cli.log(f"{task.name}: {len(task.tuples['lengths']):,} tuples to learn from, {len(arms)} arms")
 
-    results = studies.run(arms, workdir, lambda arm, *where: arm.train(*where), result_of)
+    results = studies.run(arms, workdir, result_of)
     if results is None:
         return
     report = anyprocess_report.report(

@@ -74,6 +74,8 @@ def _fewer_alone(teacher: anyprocess.Sudoku, tuples: dict[str, np.ndarray], c: C
     """A share `alone` of the states in which one cell is masked, and all others."""
     if not 0 <= c.alone <= 1:
         raise ValueError(f"data.alone={c.alone}: must be in [0, 1]")
+    if c.alone == 1:
+        return tuples
     masks = (tuples["tokens"] == teacher.special.mask).reshape(len(tuples["lengths"]), -1, 4)
     one = (masks.sum((1, 2)) == 3) & masks[:, :, :3].all(2).any(1)
     kept = ~one | (np.random.default_rng([c.seed, 2]).random(len(one)) < c.alone)

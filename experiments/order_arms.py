@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from experiments import build
+from experiments import build, studies
 from experiments.order_rows import Rows, least
 from mdmjax import analysis, data, networks, objectives, process, training
 
@@ -190,33 +190,21 @@ class Bench:
         begins = jnp.asarray(ARMS[arm].start(self), jnp.int32)
         first = self._first(key, jnp.asarray(initial, jnp.float32), begins, self.kick(seed, start))
         batches = data.batches(self.rows.source, c.batch, self.config.seed + seed, *self.layout.share)
-        writer = None
-
-        def on_start(number):
-            nonlocal writer
-            writer = training.MetricWriter(folder, number)
 
         def bound(state):
             numbers = evaluate(state.average)
             weights = self.log_weights(state.average)
             numbers["orders"] = math.exp(entropy(weights))  # how many orders there are, in effect
-            writer.write(int(state.step), **numbers, **{f"log_weight/{n}": float(w) for n, w in enumerate(weights)})
-            return numbers["bound"]
+            return numbers["bound"], numbers | {f"log_weight/{n}": float(w) for n, w in enumerate(weights)}
 
-        checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
         try:
-            return training.train(
-                plan=training.Plan(c.steps, c.evaluate_every, c.checkpoint_every, c.log_every),
-                make_state=lambda: first, step=self.step, layout=self.layout,
-                batches=batches, checkpoints=checkpoints, evaluate=bound,
-                write=lambda number, **numbers: writer.write(number, **numbers), progress=progress, say=say,
-                on_start=on_start,
+            return studies.train_in(
+                folder, bound, plan=training.Plan(c.steps, c.evaluate_every, c.checkpoint_every, c.log_every),
+                make_state=lambda: first, step=self.step, layout=self.layout, batches=batches, progress=progress,
+                say=say,
             )  # fmt: skip
         finally:
             batches.close()
-            checkpoints.close()
-            if writer is not None:
-                writer.close()
 
 
 _COUNTS = ("steps", "log_every", "evaluate_every", "checkpoint_every")

@@ -1,6 +1,6 @@
 """Studies of arms: each trains all its seeds as one program, and one that is done is not repeated.
 
-An arm has a `name`, a `config`, `make_states()` and a `step` of all seeds.
+An arm has a `name`, a `config`, `make_states()`, a `step` of all seeds, and `train(folder, progress) -> Outcome`.
 """
 
 import json
@@ -19,15 +19,14 @@ from mdmjax.reports import environment, to_json, write_atomic
 def run(
     arms: Sequence[Any],
     workdir: Path,
-    train: Callable[[Any, Path, Callable], training.Outcome],
     result_of: Callable[[Any, Path, training.Outcome], dict[str, Any]],
     *,
     keep: bool = True,
 ) -> list[dict[str, Any]] | None:
     """The results of all arms, each kept in its folder with the commit it was trained at. None where a signal came.
 
-    `train(arm, folder, progress)` trains, and `result_of(arm, folder, outcome)` measures what has come of it. The
-    checkpoints of an arm that is done are kept, or not.
+    `result_of(arm, folder, outcome)` measures what has come of its training. The checkpoints of an arm that is done are
+    kept, or not.
     """
     results, steps = [], arms[0].config.train.steps
     with cli.progress(len(arms) * steps) as bar:
@@ -43,7 +42,7 @@ def run(
                 )
                 trained_at = table_columns.commit(environment())  # the report may be written by a later one
                 try:
-                    outcome = train(arm, folder, progress)
+                    outcome = arm.train(folder, progress)
                 except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
                     raise cli.RunFailed(f"{arm.name}: {error}") from error
                 if not outcome.finished:
@@ -71,6 +70,22 @@ def train_seeds(
     """Trains all seeds in the folder, from its newest checkpoint. `measure(averages)` gives one number for each seed,
     written as `measured`/0, ..., whose mean is the bound that is shown."""
     c = arm.config.train
+
+    def evaluate(states):
+        found = measure(states.average)
+        return float(np.mean(found)), {f"{measured}/{s}": float(x) for s, x in enumerate(found)}
+
+    return train_in(
+        folder, evaluate, plan=training.Plan(c.steps, c.evaluate_every, c.evaluate_every, log_every),
+        make_state=arm.make_states, step=arm.step, layout=layout, batches=batches, progress=progress, say=cli.log,
+    )  # fmt: skip
+
+
+def train_in(
+    folder: Path, evaluate: Callable[[training.TrainState], tuple[float, dict[str, float]]], **parts: Any
+) -> training.Outcome:
+    """`training.train` with the checkpoints and the metrics of a folder: `evaluate(state)` gives the bound and what is
+    written; `parts` are the other arguments."""
     checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
     writer = None
 
@@ -78,17 +93,15 @@ def train_seeds(
         nonlocal writer
         writer = training.MetricWriter(folder, number)
 
-    def evaluate(states):
-        found = measure(states.average)
-        writer.write(int(states.step[0]), **{f"{measured}/{s}": float(x) for s, x in enumerate(found)})
-        return float(np.mean(found))
+    def measured(state):
+        bound, numbers = evaluate(state)
+        writer.write(int(np.ravel(state.step)[0]), **numbers)
+        return bound
 
     try:
         return training.train(
-            plan=training.Plan(c.steps, c.evaluate_every, c.evaluate_every, log_every), make_state=arm.make_states,
-            step=arm.step, layout=layout, batches=batches, checkpoints=checkpoints, evaluate=evaluate,
-            progress=progress, say=cli.log, on_start=on_start,
-            write=lambda number, **numbers: writer.write(number, **numbers),
+            checkpoints=checkpoints, evaluate=measured, on_start=on_start,
+            write=lambda number, **numbers: writer.write(number, **numbers), **parts,
         )  # fmt: skip
     finally:
         checkpoints.close()

@@ -24,7 +24,7 @@ def main(config, workdir):
     cli.log(f"{len(arms)} arms of {config.seeds} seeds, {config.train.steps:,} steps of {config.train.batch} calls")
 
     of_arm = lambda arm, folder, outcome: arm.result(folder, outcome)
-    results = studies.run(arms, workdir, lambda arm, *where: arm.train(*where), of_arm, keep=False)
+    results = studies.run(arms, workdir, of_arm, keep=False)
     if results is None:
         return
     command = f"python -m experiments.variance_study {shlex.join(sys.argv[1:])}"

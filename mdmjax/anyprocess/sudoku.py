@@ -88,7 +88,7 @@ class Sudoku:
             if digit and digit not in self._candidates([*grid[:cell], 0, *grid[cell + 1 :]], cell):
                 raise ValueError(f"the puzzle breaks the rules: another cell in sight of cell {cell} holds {digit} too")
         return tuple(
-            token for digit in grid for token in (digit, self._colour(0), self.special.normal, self.special.sep)
+            token for digit in grid for token in (digit, self.colour(0), self.special.normal, self.special.sep)
         )
 
     def answer(self, state: State) -> Int[np.ndarray, " C"] | None:
@@ -160,16 +160,16 @@ class Sudoku:
     def _written(self, cells: list[Cell], cell: int, depth: int) -> Cell | None:
         digits = self._candidates([value for value, _, _ in cells], cell)
         if not digits:
-            return (0, self._colour(depth), self.special.skull) if depth else None
+            return (0, self.colour(depth), self.special.skull) if depth else None
         if len(digits) == 1:
-            return digits[0], self._colour(depth), self.special.normal
+            return digits[0], self.colour(depth), self.special.normal
         if depth == self.colours:
             raise GaveUp(f"the search needs more than {self.colours} colours, one for each open branch")
-        return digits[0], self._colour(depth + 1), self.special.branch
+        return digits[0], self.colour(depth + 1), self.special.branch
 
     def _erase(self, cells: list[Cell], depth: int) -> Move:
         """Backtrack: the innermost colour is remasked, all but value and colour of the start of the branch."""
-        colour = self._colour(depth)
+        colour = self.colour(depth)
         starts = [i for i, cell in enumerate(cells) if cell[COLOUR:] == (colour, self.special.branch)]
         if depth == 0 or len(starts) != 1:
             raise self._unknown(f"{len(starts)} starts of the innermost of {depth} branches")
@@ -180,7 +180,7 @@ class Sudoku:
     def _restore(self, cells: list[Cell], masked: list[int], start: int) -> Move:
         """Backtrack: the masked cells are empty again, and the start keeps what failed, in place of the marker."""
         failed = cells[start][VALUE]
-        empty = enumerate((0, self._colour(0), self.special.normal))
+        empty = enumerate((0, self.colour(0), self.special.normal))
         values = {(cell, place): token for place, token in empty for cell in masked}
         return self._move(values | {(start, MARKER): failed}, remask=[(start, VALUE), (start, COLOUR)])
 
@@ -193,7 +193,7 @@ class Sudoku:
         if not left and depth == 0:
             return None
         closed = not left or (self.promote_last and len(left) == 1)
-        colour = self._colour(depth if closed else depth + 1)
+        colour = self.colour(depth if closed else depth + 1)
         return self._move({(start, VALUE): left[0] if left else 0, (start, COLOUR): colour}, remask=[(start, MARKER)])
 
     def _mark(self, cells: list[Cell], start: int) -> Move:
@@ -215,12 +215,13 @@ class Sudoku:
     def special(self) -> _Special:
         return _Special(*range(self._n + self.colours + 2, len(self.names) + 1))
 
-    def _colour(self, depth: int) -> int:
-        return self._n + 1 + depth  # 0: WHITE
+    def colour(self, depth: int | Int[np.ndarray, "*s"]) -> int | Int[np.ndarray, "*s"]:
+        """The token of the branch that was opened as the depth-th, or an array of them; WHITE at 0."""
+        return self._n + 1 + depth
 
     def _cells(self, state: State) -> list[Cell]:
         special = self.special
-        colours = {self._colour(depth) for depth in range(self.colours + 1)}
+        colours = {self.colour(depth) for depth in range(self.colours + 1)}
         digits, mask = range(1, self._n + 1), special.mask
         markers = {*digits, special.normal, special.skull, special.branch, mask}
         for place, tokens in enumerate(({0, *digits, mask}, colours | {mask}, markers, {special.sep})):

@@ -49,13 +49,13 @@ def asked_together(
         opens = fit.sum(2) > 1
         cells &= (fit.any(2) | inside) & (~opens | more)
         marker = np.select([~fit.any(2), opens], [special.skull, special.branch], special.normal)
-        wanted = first(fit), n + 1 + depth + opens, marker
+        wanted = first(fit), teacher.colour(depth + opens), marker
     elif form == "retry":
         failed = _one(fit, rng)
         left = above(failed)
         opens = left.sum(2) > teacher.promote_last
         cells &= (failed > 0) & (left.any(2) | inside) & (~opens | more)
-        known, wanted = (None, None, failed), (first(left), n + 1 + depth + opens, None)
+        known, wanted = (None, None, failed), (first(left), teacher.colour(depth + opens), None)
     else:
         value = np.where(inside & (rng.random(cells.shape) < 1 / n), 0, _one(fit, rng))
         cells &= ((value > 0) | inside) & more
@@ -63,7 +63,7 @@ def asked_together(
         fit = _fit(teacher, np.where(cells, value, digits))  # a cell does not see itself
         opens = (value > 0) & (above(value).any(2) | (not teacher.promote_last))
         marker = np.select([value == 0, opens], [special.skull, special.branch], special.normal)
-        known, wanted = (value, n + 1 + depth + opens, None), (None, None, marker)
+        known, wanted = (value, teacher.colour(depth + opens), None), (None, None, marker)
     tokens, values = grid.copy(), np.full_like(grid, IGNORE)
     for place in (VALUE, COLOUR, MARKER):
         stands = special.mask if known[place] is None else known[place]

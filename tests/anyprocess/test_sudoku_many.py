@@ -6,7 +6,12 @@ import pytest
 from mdmjax.anyprocess import FORMS, IGNORE, GaveUp, Sudoku, asked_together, sudoku_trajectory
 from mdmjax.data import sudoku_puzzles
 
-RULES = dict(small=(2, True, False), open=(2, False, False), large=(3, True, True), few=(3, True, True, 2))
+RULES = dict(
+    small=Sudoku(2, fewest=False),
+    open=Sudoku(2, promote_last=False, fewest=False),
+    large=Sudoku(),
+    few=Sudoku(colours=2),
+)
 
 
 def _states(teacher: Sudoku) -> np.ndarray:
@@ -27,10 +32,9 @@ def _states(teacher: Sudoku) -> np.ndarray:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("rules", RULES)
 def test_each_cell_is_what_the_teacher_writes_alone(rules, form):
-    box, promote, fewest, *colours = RULES[rules]
-    teacher = Sudoku(box=box, promote_last=promote, fewest=fewest, **dict(zip(("colours",), colours, strict=False)))
+    teacher = RULES[rules]
     states, rng = _states(teacher), np.random.default_rng(1)
-    some = rng.random((len(states), box**4)) < 0.4
+    some = rng.random((len(states), teacher.box**4)) < 0.4
     tokens, values = asked_together(teacher, states, some, form, rng)
     mask, normal, asked, written = teacher.special.mask, teacher.special.normal, 0, set()
     for state, row, wanted in zip(states, tokens, values, strict=True):
@@ -50,7 +54,7 @@ def test_each_cell_is_what_the_teacher_writes_alone(rules, form):
             written |= set(got[got != IGNORE].tolist())
     assert asked > 40
     if form != "retry":
-        assert {normal, teacher.special.branch} <= written or promote is False
+        assert {normal, teacher.special.branch} <= written or not teacher.promote_last
 
 
 def test_what_cannot_be_asked_is_left_alone_or_refused():
