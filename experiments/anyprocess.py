@@ -29,6 +29,7 @@ TASKS = dict(parity=parity_task, sudoku=sudoku_task, mincut=mincut_task, dyck=dy
 POSITIVE = (
     "train.evaluate_every",
     "train.log_every",
+    "train.parts",
     *(f"evaluate.{x}" for x in ("batch", "batches", "slots", "failures")),
 )
 

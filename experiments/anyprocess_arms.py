@@ -29,6 +29,7 @@ class Arm:
     """
 
     name: str
+    parts = 1  # rows of about the same length make a batch
 
     def __init__(self, config: ConfigDict, task: Task):
         self.config, self.task = config, task
@@ -84,7 +85,7 @@ class Arm:
         """Trains all seeds in the folder, from its newest checkpoint."""
         c = self.config
         return studies.train_seeds(
-            self, folder, progress, batches=Batches(self.source, c.seeds, self.rows, self.rows, c.seed),
+            self, folder, progress, batches=Batches(self.source, c.seeds, self.rows, self.rows, c.seed, self.parts),
             layout=training.MeshLayout(training.make_mesh(devices=jax.devices()[:1])),
             measured="held out", measure=self.losses, log_every=c.train.log_every,
         )  # fmt: skip
@@ -104,6 +105,10 @@ class PolicyArm(Arm):
         return self.config.train.batch
 
     @property
+    def parts(self) -> int:
+        return self.config.train.parts
+
+    @property
     def held_out(self) -> dict[str, np.ndarray]:
         return self.task.held_out
 
@@ -112,8 +117,12 @@ class PolicyArm(Arm):
         task = self.task
         room = max(task.length, task.window or task.room)
         own = dict(places=task.places, attention=task.relations or networks.xla)
+        network = self.network(task.vocab, room, "network", **own)
+        each = network.heads // 3  # of two relations; as many heads see all
+        if task.relate is not None and not each:
+            raise ValueError(f"network.heads={network.heads}: at least 3 with data.relations, which has two")
         return networks.policy_network(
-            networks.PolicyConfig(self.network(task.vocab, room, "network", **own), task.patch)
+            networks.PolicyConfig(network, task.patch, relate=task.relate, each=each, near=task.near)
         )
 
     @functools.cached_property
@@ -132,7 +141,8 @@ class PolicyArm(Arm):
     @property
     def flops(self) -> float:
         """Of a forward pass of a training row."""
-        places = self.task.length // self.task.patch
+        lengths = 32 * -(-self.task.lengths // 32) if self.parts > 1 else np.array([self.task.length])
+        places = int(lengths.mean()) // self.task.patch
         return networks.forward_flops(self.network(self.task.vocab * self.task.patch, places, "network"), 1, places)
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ from mdmjax.anyprocess.teachers import State
 
 def mincut_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     """Minimum s-t cut by editing the text of a graph; the autoregressive model writes the edges of the cut."""
-    teacher = anyprocess.MinCut()
+    teacher = anyprocess.MinCut(hops=c.hops)
     rng = np.random.default_rng(c.seed)
 
     def solved(nodes: int):
@@ -33,7 +33,8 @@ def mincut_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     return Task(
         name="minimum cut", teacher=teacher, tuples=tuples(learn), held_out=tuples(held_out),
         room=room, limit=c.limit, tests={name: _cut_problems(teacher, found) for name, found in judged.items()},
-        end=mincut.EOS, autoregressive=_cut_rows(teacher, learn, judged),
+        end=mincut.EOS, relate=mincut.relations if c.relations else None, near=3 * c.relations,
+        autoregressive=_cut_rows(teacher, learn, judged),
         meta={"training graphs": c.rows, "training tuples": sum(len(steps) for _, steps, _ in learn)},
     )  # fmt: skip
 

@@ -71,6 +71,8 @@ class Task:
     patch: int = 1
     places: bool = False
     relations: Any = None
+    relate: Callable | None = None  # relations that are known from the tokens
+    near: int = 0  # tokens on either side that are embedded with each
     objective: Any = None  # in place of that of the teacher's tuples
     any_order: Rows | None = None
     autoregressive: Rows | None = None
@@ -91,8 +93,13 @@ class Task:
         """Tokens of the longest training row."""
         return self.tuples["tokens"].shape[1]
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each training row."""
+        return self.tuples["lengths"]
+
     def __len__(self) -> int:
-        return len(self.tuples["lengths"])
+        return len(self.lengths)
 
     def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         return widened({name: x[indices] for name, x in self.tuples.items()})

@@ -24,7 +24,7 @@ def anyprocess() -> ConfigDict:
                 max_atoms=500,  # of a search; a puzzle that takes more is left out
                 together=0.0,  # share of rows that ask for many cells of a state at once, and for no decision
                 alone=1.0,  # share that is kept of the tuples that ask for one cell, which those rows teach too
-                relations=True,  # heads of attention along rows, columns and boxes
+                relations=True,  # heads of attention along rows, columns and boxes; of mincut: equal tokens, and tuples
                 sums=0,  # heads of each of these that add up what they see; 0: one each, that attends
                 path="",  # of a file of further puzzles to be judged on
                 of_file=64,  # puzzles of each stratum
@@ -37,6 +37,7 @@ def anyprocess() -> ConfigDict:
                 nodes_of=(4, 6),  # of mincut: nodes of a graph to learn from
                 judged=(4, 5, 6, 7, 8),
                 density=0.4,
+                hops=True,  # a path is marked edge by edge
                 generators=2,  # of dyck
                 letters=(0, 2, 4, 6, 8, 12, 20),  # of the words that are drawn
                 length=64,  # of text: letters of a row
@@ -54,6 +55,7 @@ def anyprocess() -> ConfigDict:
             train=dict(
                 steps=2000,
                 batch=64,
+                parts=1,  # a batch of the policy is one of so many parts of rows sorted by length
                 learning_rate=1e-3,
                 warmup=100,
                 final=0.05,  # learning rate at the end, as a share of the peak

@@ -12,12 +12,12 @@ def get_config(name: str = ""):
     config = anyprocess()
     config.update(task="mincut", arms=("any_process", "autoregressive"))
     config.data.update(rows=10_000, problems=200, terminal=0, limit=200)
-    config.network.update(width=96, depth=4, heads=4)
+    config.network.update(width=96, depth=5, heads=3)
     config.loss.update(remask=10.0, insert=10.0, delete=10.0)  # few positions are decided for: their share is small
-    config.train.update(steps=12_000, batch=16, learning_rate=2e-3, warmup=200, evaluate_every=1000)
+    config.train.update(steps=12_000, batch=16, parts=8, learning_rate=2e-3, warmup=200, evaluate_every=500)
     quick = dict(
-        data__rows=20, data__problems=4, data__nodes_of=(3, 4), data__judged=(3,), data__limit=12, network__width=16,
-        network__depth=1, network__heads=2, train__steps=20, train__batch=8, train__warmup=4, train__evaluate_every=10,
+        data__rows=20, data__problems=4, data__nodes_of=(3, 4), data__judged=(3,), data__limit=12, network__width=24,
+        network__depth=1, train__steps=20, train__batch=8, train__warmup=4, train__evaluate_every=10,
         evaluate__batch=16, evaluate__slots=4, evaluate__failures=2,
     )  # fmt: skip
     return variant(config, name, **quick)

@@ -8,9 +8,12 @@ can go from u to v, in s2 where it can go back. After arXiv 2510.06190, whose ou
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from mdmjax.anyprocess.teachers import Move, State, make_move
 
@@ -30,35 +33,45 @@ Edge = tuple[int, int]
 
 
 class Graph(NamedTuple):
-    """Directed edges between nodes 0..nodes-1; both ways, and more than once, if they are."""
+    """Directed edges between nodes, which are some of 0..9 in ascending order; both ways, and twice, if they are."""
 
     source: int
     target: int
-    nodes: int
+    nodes: Sequence[int]
     edges: tuple[Edge, ...]
 
 
 def random_graph(rng: np.random.Generator, nodes: int, density: float = 0.4) -> Graph:
-    """Each of the n (n - 1) arcs with probability `density`, in a random order, between random s != t."""
-    arcs = [(u, v) for u in range(nodes) for v in range(nodes) if u != v and rng.random() < density]
-    source, target = rng.choice(nodes, 2, replace=False).tolist()
-    return Graph(source, target, nodes, tuple(arcs[i] for i in rng.permutation(len(arcs))))
+    """n random nodes of ten, and of their n (n - 1) arcs each with probability `density`, in a random order; s != t.
+
+    ValueError for more than ten nodes, and for fewer than two.
+    """
+    if not 2 <= nodes <= MAX_NODES:
+        raise ValueError(f"nodes={nodes}: a graph to cut has 2 to {MAX_NODES}")
+    names = sorted(rng.choice(MAX_NODES, nodes, replace=False).tolist())
+    arcs = [(u, v) for u in names for v in names if u != v and rng.random() < density]
+    source, target = rng.choice(names, 2, replace=False).tolist()
+    return Graph(source, target, tuple(names), tuple(arcs[i] for i in rng.permutation(len(arcs))))
 
 
 def graph_state(graph: Graph) -> State:
     """The text of a graph, of 7 + 4 E + 3 N tokens; after its start the teacher needs 7 + 6 E + 5 N, and 2 at the end.
 
-    ValueError for more than ten nodes, for nodes that are not there, and for s = t.
+    ValueError for nodes that are not some of 0..9 in ascending order, for ends that are not among them, and for s = t.
     """
     source, target, nodes, edges = graph
     ends = {source, target}.union(*edges)
-    if nodes > MAX_NODES or source == target or not ends <= set(range(nodes)):
-        raise ValueError(f"{graph}: must have at most {MAX_NODES} nodes, all ends among them, and source != target")
+    numbers = range(MAX_NODES)
+    if list(nodes) != sorted({*nodes} & {*numbers}) or source == target or not ends <= set(nodes):
+        raise ValueError(
+            f"{graph}: must have at most {MAX_NODES} of the nodes 0..{MAX_NODES - 1} in ascending order, "
+            "all ends among them, and source != target"
+        )
     text = ["PROMPT", "SRC", source, "TGT", target, "GRAPH"]
     for u, v in edges:
         text += ["(", u, v, ")"]
     text += ["NODES"]
-    for v in range(nodes):
+    for v in nodes:
         text += ["(", v, ")"]
     return tuple(_ID[str(word)] for word in text)
 
@@ -86,11 +99,18 @@ class MinCut:
     """The teacher. Ties are broken by the order of edges in the text, and of parents by their number.
 
     The slot of an edge without FB holds NULL. With `waiting`, it is a mask that waits, and an edge is turned around in
-    two steps instead of three; then the final text has masks.
+    two steps instead of three; then the final text has masks. With `hops`, a path is marked from t backwards, an edge
+    in each step, and its edges are turned when it has come to s: no step takes longer thought for a longer path.
+    ValueError for both.
     """
 
     waiting: bool = False
+    hops: bool = False
     names: ClassVar[tuple[str, ...]] = NAMES
+
+    def __post_init__(self):
+        if self.waiting and self.hops:
+            raise ValueError("MinCut(waiting=True, hops=True): a mask that waits does not mark a path")
 
     def __call__(self, state: State) -> Move | None:
         """The next move, known from what is masked."""
@@ -108,7 +128,7 @@ class MinCut:
         if len(nodes_masked) == len(text.nodes):
             return make_move(state, MASK, values=_first_levels(state, text) | dict.fromkeys(slots, NULL))
         if slots:
-            return make_move(state, MASK, **_flip(state, text, slots))
+            return self._walk(state, text, slots)
         if nodes_masked:
             return _label(state, text, nodes_masked)
         return self._search(state, text)
@@ -145,10 +165,26 @@ class MinCut:
         """Marks the empty slot of each edge on the path from s to t; a mask that waits is written at once."""
         parent = {state[i]: state[i + 2] for i in text.nodes}
         arcs, node, slots = _arcs(state, text), text.target, []
-        while node != text.source:
+        while node != text.source and not (self.hops and slots):
             slots.append(arcs[parent[node], node])
             node = parent[node]
         return make_move(state, MASK, **_flip(state, text, slots) if self.waiting else dict(remask=slots))
+
+    def _walk(self, state: State, text: _Text, slots: list[int]) -> Move:
+        """Edges are marked, by their empty slots: all are turned, or with `hops` the edge before the first is marked
+        where that does not leave s."""
+        arcs = _arcs(state, text)
+        marked = [arc for arc, slot in arcs.items() if slot in slots]
+        (first,) = {u for u, _ in marked} - {v for _, v in marked}
+        if not self.hops or first == text.source:
+            return make_move(state, MASK, **_flip(state, text, slots))
+        parent = {state[i]: state[i + 2] for i in text.nodes}
+        return make_move(state, MASK, remask=[arcs[parent[first], first]])
+
+
+def relations(tokens: Int[Array, "*b N"]) -> Int[Array, "*b 2 N"]:
+    """Which tokens of a text belong together: those that are the same, and those of one tuple ( ... )."""
+    return jnp.stack([tokens, jnp.cumsum(tokens == _OPEN, -1)], -2)
 
 
 def _arcs(state: State, text: _Text) -> dict[Edge, int]:

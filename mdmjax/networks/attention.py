@@ -3,8 +3,9 @@
     attend(q, k, v, *, causal, valid) -> out        softmax(q k^T / sqrt(d)) v
 
 with q, out [B, L, H, d] and k, v [B, L, N, d], where N divides H (grouped queries: head h reads key head h // (H/N)).
-`causal` hides later keys; `valid` [B, L] is True for the keys that may be seen, and None where all may. A query that
-may see no key at all gets zeros from `naive` and `xla`; other implementations do not say.
+`causal` hides later keys; `valid` [B, L] is True for the keys that may be seen, and None where all may. `naive` and
+`xla` also take [B, H, L, L]: which keys each query of each head may see. A query that may see no key at all gets zeros
+from them; other implementations do not say.
 """
 
 import dataclasses
@@ -19,6 +20,8 @@ from jax.interpreters import batching, mlir
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
+
+Seen = Bool[Array, "B L"] | Bool[Array, "B H L L"]
 
 
 @runtime_checkable
@@ -42,7 +45,7 @@ def naive(
     v: Float[Array, "B L N d"],
     *,
     causal: bool = False,
-    valid: Bool[Array, "B L"] | None = None,
+    valid: Seen | None = None,
 ) -> Float[Array, "B L H d"]:
     """The formula as it is written, differentiated by JAX in either mode: the reference, and what `jax.jvp` needs."""
     rows, length, heads, size = q.shape
@@ -60,7 +63,7 @@ def xla(
     v: Float[Array, "B L N d"],
     *,
     causal: bool = False,
-    valid: Bool[Array, "B L"] | None = None,
+    valid: Seen | None = None,
 ) -> Float[Array, "B L H d"]:
     """Attention in plain XLA, for every backend, with a backward pass of its own. Not for forward-mode derivatives.
 
@@ -231,7 +234,9 @@ def _seen(queries: int, keys: int, causal: bool, valid: Array | None) -> Array |
     Query i stands at position i mod `keys`. Positions are compared where the result is used: a mask that is computed
     here would be a constant of queries x keys bytes in every layer of the program.
     """
-    seen = None if valid is None else valid[:, None, None, :]
+    seen = valid
+    if valid is not None:
+        seen = valid[:, None, None] if valid.ndim == 2 else valid.reshape(len(valid), -1, queries, keys)
     if causal:
         past = (jnp.arange(queries) % keys)[:, None] >= jnp.arange(keys)[None]
         seen = past[None, None] if seen is None else seen & past[None, None]

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from mdmjax.networks.attention import Attend, attend_memory
+from mdmjax.networks.attention import Attend, Seen, attend_memory
 
 lecun = nnx.initializers.lecun_normal()  # variance 1 / fan-in
 
@@ -90,9 +90,7 @@ class Attention(nnx.Module):
         self.key_norm = RMSNorm(size) if qk_norm else None
         self.size, self.attend, self.causal = size, attend, causal
 
-    def __call__(
-        self, x: Float[Array, "B L D"], table: tuple, valid: Bool[Array, "B L"] | None
-    ) -> Float[Array, "B L D"]:
+    def __call__(self, x: Float[Array, "B L D"], table: tuple, valid: Seen | None) -> Float[Array, "B L D"]:
         q, k, v = self._project(x, table)
         out = self.attend(q, k, v, causal=self.causal, valid=valid)
         return self.out(out.reshape(*x.shape[:2], -1))
@@ -175,7 +173,7 @@ class Block(nnx.Module):
         self,
         x: Float[Array, "B L D"],
         table: tuple,
-        valid: Bool[Array, "B L"] | None,
+        valid: Seen | None,
         condition: Float[Array, "B D"] | None,
     ) -> Float[Array, "B L D"]:
         return self._around(x, condition, lambda y: (self.attention(y, table, valid), None))[0]

@@ -5,6 +5,7 @@ row's length nothing is attended to, and it knows no time.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from mdmjax.networks.functional import Bound, Model, Params
+from mdmjax.networks.relations import seen_alike
 from mdmjax.networks.transformer import Stack, TransformerConfig, check_length, small
 
 DECISIONS = 3  # remask, insert, delete
@@ -23,12 +25,20 @@ class PolicyConfig:
 
     patch: so many tokens are one place of the blocks, where their embeddings, each from a table of its own, are added,
     and from which each is read out by a head of its own. For rows made of cells of so many tokens: attention costs a
-    patch^2-th, all else a patch-th. ValueError where `length` is not a multiple of it, for a causal or time-conditioned
-    network, and for patch < 1.
+    patch^2-th, all else a patch-th.
+    relate: labels [B, R, N] of tokens [B, N]; `each` heads see the positions with the query's own label of relation 0,
+    so many those of relation 1, ..., and the heads beyond see all. For texts that say which of their parts belong
+    together, such as a graph.
+    near: so many tokens on either side are embedded with each token, every one from a table of its own place.
+    ValueError where `length` is not a multiple of the patch, for a causal or time-conditioned network, for patch < 1
+    and near < 0, and for relations or neighbours of patches.
     """
 
     network: TransformerConfig
     patch: int = 1
+    relate: Callable[[Int[Array, "B N"]], Int[Array, "B R N"]] | None = None
+    each: int = 1
+    near: int = 0
     bias: float = -2.0  # of the decisions at first: each has probability sigmoid(bias)
 
     def __post_init__(self):
@@ -37,6 +47,10 @@ class PolicyConfig:
             raise ValueError(f"patch={self.patch}: must be at least 1, and divide length={network.length}")
         if network.causal or network.time:
             raise ValueError("a policy sees the whole canvas and knows no time: causal=False, time=False")
+        if self.near < 0:
+            raise ValueError(f"near={self.near}: must not be negative")
+        if (self.relate is not None or self.near) and self.patch > 1:
+            raise ValueError(f"patch={self.patch}: relations and neighbours are of tokens, patch=1")
 
 
 def policy_network(config: PolicyConfig) -> "PolicyModel":
@@ -71,8 +85,9 @@ class PolicyNetwork(Stack):
 
     def __init__(self, config: PolicyConfig, rngs: nnx.Rngs):
         network, patch = config.network, config.patch
-        self.patch, self.length = patch, network.length
-        tables = patch * (network.vocab + 2)
+        self.patch, self.length, self.near = patch, network.length, config.near
+        self.relate, self.each = config.relate, config.each
+        tables = (patch + 2 * self.near) * (network.vocab + 2)
         self.embed = nnx.Embed(tables, network.width, dtype=network.dtype, embedding_init=small, rngs=rngs)
         self._build(network, network.length // patch, rngs)
         zeros = nnx.initializers.zeros
@@ -98,7 +113,13 @@ class PolicyNetwork(Stack):
             raise ValueError(f"rows of {length} tokens; this network reads cells of {patch}")
         inside = jnp.arange(length)[None] < lengths[:, None]
         tokens = jnp.where(inside, tokens, network.pad)  # what stands beyond a row changes nothing
-        places = tokens.reshape(rows, length // patch, patch) + (network.vocab + 2) * jnp.arange(patch)[None, None]
-        features = self.encode(self.embed(places).sum(2), inside[:, ::patch], None)
+        wide = jnp.pad(tokens, ((0, 0), (self.near, self.near)), constant_values=network.pad)
+        places = jnp.stack([wide[:, k : k + length] for k in range(2 * self.near + 1)], 2)
+        places = places.reshape(rows, length // patch, -1)
+        places += (network.vocab + 2) * jnp.arange(places.shape[2])[None, None]
+        seen = inside[:, ::patch]
+        if self.relate is not None:
+            seen = seen_alike(self.relate(tokens), seen, network.heads, self.each)
+        features = self.encode(self.embed(places).sum(2), seen, None)
         of_tokens = lambda x: x.reshape(rows, length, -1).astype(jnp.promote_types(x.dtype, jnp.float32))
         return of_tokens(self.readout(features)), of_tokens(self.decisions(features))

@@ -60,6 +60,19 @@ class Relations:
         return jnp.concatenate([summed, attend_seen(q[:, :, own:], k[:, :, own:], v[:, :, own:], seen)], 2)
 
 
+def seen_alike(
+    labels: Int[Array, "B R L"], valid: Bool[Array, "B L"], heads: int, each: int = 1
+) -> Bool[Array, "B H L L"]:
+    """What the heads see where relations are known from the tokens: `each` heads those of the keys with the query's own
+    label of relation 0, then of 1, ...; the heads beyond see all that is `valid`. ValueError without so many heads."""
+    rows, relations, length = labels.shape
+    if not 0 < relations * each <= heads:
+        raise ValueError(f"{each} heads for each of {relations} relations: there are {heads} in all")
+    same = jnp.repeat(labels[:, :, :, None] == labels[:, :, None], each, 1)
+    rest = jnp.ones((rows, heads - relations * each, length, length), bool)
+    return jnp.concatenate([same, rest], 1) & valid[:, None, None]
+
+
 @dataclasses.dataclass(frozen=True)
 class BlockCausal:
     """softmax(q k^T / sqrt(d)) v, where a position sees its own block of `length` positions and those before it.

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from mdmjax.networks.attention import Attend, naive, xla
+from mdmjax.networks.attention import Attend, Seen, naive, xla
 from mdmjax.networks.functional import Model
 from mdmjax.networks.layers import Attention, Block, Modulation, RMSNorm, TimeEmbedding, modulate, rotary_table
 
@@ -106,9 +106,9 @@ class Stack(nnx.Module):
         self.norm = RMSNorm(config.width)
 
     def encode(
-        self, x: Float[Array, "B L D"], valid: Bool[Array, "B L"] | None, t: Float[Array, "B"] | None
+        self, x: Float[Array, "B L D"], valid: Seen | None, t: Float[Array, "B"] | None
     ) -> Float[Array, "B L D"]:
-        """Features of embedded tokens. `valid` says which may be attended to; None: all."""
+        """Features of embedded tokens. `valid` says which may be attended to, as `Attend` takes it; None: all."""
         config, length = self.config, x.shape[1]
         if config.time and t is None:
             raise ValueError("this network is conditioned on time: pass t, one time for each row")

@@ -3,16 +3,17 @@
 import itertools
 from collections import Counter
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mdmjax.anyprocess import Graph, MinCut, graph_state, random_graph, trajectory
-from mdmjax.anyprocess.mincut import FB
+from mdmjax.anyprocess.mincut import FB, relations
 
 
 def smallest_cut(graph):
     """The fewest edges that leave a set of nodes with s and without t, over all such sets."""
-    others = set(range(graph.nodes)) - {graph.source, graph.target}
+    others = set(graph.nodes) - {graph.source, graph.target}
     sides = [{graph.source, *side} for k in range(len(others) + 1) for side in itertools.combinations(others, k)]
     return min(sum(u in side and v not in side for u, v in graph.edges) for side in sides)
 
@@ -36,11 +37,11 @@ RANDOM = [
     *(random_graph(RNG, n, 0.3) for n in (8, 9, 10) for _ in range(10)),
 ]
 SPECIAL = [
-    Graph(0, 1, 2, ()),  # nothing to cut
-    Graph(0, 1, 2, ((1, 0),)),  # the wrong way
-    Graph(1, 0, 3, ((1, 2), (2, 1), (2, 0), (0, 2))),  # both ways
-    Graph(0, 1, 2, ((0, 1), (0, 1), (1, 0))),  # an edge twice
-    Graph(9, 0, 10, tuple((i + 1, i) for i in range(9))),  # as long as levels go
+    Graph(0, 1, (0, 1), ()),  # nothing to cut
+    Graph(3, 5, (3, 5), ((5, 3),)),  # the wrong way
+    Graph(1, 0, (0, 1, 2), ((1, 2), (2, 1), (2, 0), (0, 2))),  # both ways
+    Graph(0, 1, (0, 1), ((0, 1), (0, 1), (1, 0))),  # an edge twice
+    Graph(9, 0, range(10), tuple((i + 1, i) for i in range(9))),  # as long as levels go
 ]
 
 
@@ -48,19 +49,19 @@ def taken_back(rng):
     """The only shortest path is 0 1 2 7, and the flow from 1 to 2 must be taken back: with new names and order."""
     edges = (0, 1), (1, 2), (2, 7), (0, 3), (3, 4), (4, 2), (1, 5), (5, 6), (6, 7)
     new = rng.permutation(8).tolist()
-    return Graph(new[0], new[7], 8, tuple((new[u], new[v]) for u, v in (edges[i] for i in rng.permutation(9))))
+    return Graph(new[0], new[7], range(8), tuple((new[u], new[v]) for u, v in (edges[i] for i in rng.permutation(9))))
 
 
 BACK = [taken_back(RNG) for _ in range(20)]
 
 
-@pytest.mark.parametrize("waiting", [False, True])
-def test_what_is_deleted_is_a_minimum_cut(waiting):
+@pytest.mark.parametrize("waiting, hops", [(False, False), (True, False), (False, True)])
+def test_what_is_deleted_is_a_minimum_cut(waiting, hops):
     """204 random graphs of four to six nodes, 30 of eight to ten, and some that have something to them."""
-    teacher, backwards, empty = MinCut(waiting), 0, 0
+    teacher, backwards, empty = MinCut(waiting, hops), 0, 0
     for graph in RANDOM + SPECIAL + BACK:
         start = graph_state(graph)
-        edges, nodes = len(graph.edges), graph.nodes
+        edges, nodes = len(graph.edges), len(graph.nodes)
         assert len(start) == 7 + 4 * edges + 3 * nodes
         steps, final = trajectory(teacher, start, 2000)
         assert len(steps[3][0]) == 7 + 6 * edges + 5 * nodes
@@ -73,7 +74,7 @@ def test_what_is_deleted_is_a_minimum_cut(waiting):
         assert (len(teacher.names) in final) == (waiting and left != ())
         empty += not deleted
         backwards += flow_went_back([x for x, _ in steps[3:] if len(x) == len(steps[3][0])], graph)
-    print(f"waiting={waiting}: {empty} empty cuts, {backwards} graphs in which flow was taken back")
+    print(f"waiting={waiting}, hops={hops}: {empty} empty cuts, {backwards} graphs in which flow was taken back")
     assert empty > 5 and backwards >= len(BACK)
 
 
@@ -82,7 +83,7 @@ def test_an_edge_is_turned_in_three_steps_or_two():
     names = MinCut.names
 
     def states(waiting):
-        steps, final = trajectory(MinCut(waiting), graph_state(Graph(0, 1, 2, ((0, 1),))), 99)
+        steps, final = trajectory(MinCut(waiting), graph_state(Graph(0, 1, (0, 1), ((0, 1),))), 99)
         word = lambda x: (*names, "_")[x]
         return [" ".join(map(word, state)) for state in [*(state for state, _ in steps), final]]
 
@@ -121,9 +122,45 @@ def test_an_edge_is_turned_in_three_steps_or_two():
     ]
 
 
+def test_a_path_is_marked_edge_by_edge():
+    """From t to s along 0 1 2, then both edges are turned at once; the states in which all are marked are the same."""
+    start = graph_state(Graph(0, 2, range(3), ((1, 2), (0, 1))))
+    at_once, in_hops = ([x for x, _ in trajectory(MinCut(hops=hops), start, 99)[0]] for hops in (False, True))
+    marked = [i for i, (x, y) in enumerate(zip(in_hops, at_once, strict=False)) if x != y][0]
+    word = lambda state: " ".join((*MinCut.names, "_")[x] for x in state)
+    middle = " NODES ( 0 LVL0 NIL ) ( 1 LVL1 0 ) ( 2 LVL2 1 )"
+    assert word(in_hops[marked]) == "PROMPT SRC 0 TGT 2 GRAPH ( 1 2 FB _ ) ( 0 1 FB NULL )" + middle
+    assert in_hops[marked + 1] == at_once[marked] and word(at_once[marked]).endswith(
+        "( 1 2 FB _ ) ( 0 1 FB _ )" + middle
+    )
+    assert [*in_hops[:marked], *in_hops[marked + 1 :]] == at_once
+
+
+def test_what_belongs_together_in_a_text():
+    """Equal tokens have one label, and so have the tokens of a tuple."""
+    state = graph_state(Graph(0, 1, (0, 1), ((0, 1),)))
+    tokens, tuples = relations(jnp.array(state)).tolist()
+    assert tuple(tokens) == state
+    assert tuples == [0] * 6 + [1] * 5 + [2] * 3 + [3] * 3  # PROMPT .. GRAPH, ( 0 1 ) NODES, ( 0 ), ( 1 )
+
+
+def test_a_path_that_waits_has_no_hops():
+    with pytest.raises(ValueError, match="does not mark a path"):
+        MinCut(waiting=True, hops=True)
+
+
 @pytest.mark.parametrize(
-    "graph", [Graph(0, 0, 2, ()), Graph(0, 1, 11, ()), Graph(0, 2, 2, ()), Graph(0, 1, 2, ((0, 2),))]
+    "graph",
+    [
+        Graph(0, 0, (0, 1), ()),
+        Graph(0, 1, range(11), ()),
+        Graph(0, 2, (0, 1), ()),
+        Graph(0, 1, (0, 1), ((0, 2),)),
+        Graph(0, 1, (0, 1, 10), ()),
+        Graph(0, 1, (1, 0), ()),
+    ],
+    ids=str,
 )
 def test_what_is_no_graph_is_refused(graph):
-    with pytest.raises(ValueError, match="must have at most 10 nodes"):
+    with pytest.raises(ValueError, match="must have at most 10 of the nodes 0..9"):
         graph_state(graph)

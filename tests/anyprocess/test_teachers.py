@@ -57,6 +57,7 @@ CASES = {
     "list ranking": Case(lambda: list_ranking(9), [list_ranking(9).start(linked_list(RNG, 9)) for _ in range(5)]),
     "minimum cut": Case(MinCut, GRAPHS),
     "minimum cut, waiting masks": Case(lambda: MinCut(waiting=True), GRAPHS),
+    "minimum cut, edge by edge": Case(lambda: MinCut(hops=True), GRAPHS),
     "a log of pairs": Case(lambda: PairLog(lambda row: (row.index(2), len(row) % 2), 5, 2), [(10,) * 5]),
 }
 

@@ -136,6 +136,33 @@ def test_arms_have_the_same_calls_and_rows():
     assert (again["tokens"] != whole["tokens"]).any()
 
 
+class Lengths:
+    """Row i has as many tokens as `lengths[i]`."""
+
+    lengths = np.random.default_rng(0).integers(1, 100, 500)
+
+    def __len__(self):
+        return 500
+
+    def gather(self, rows):
+        return {"rows": rows, "tokens": np.arange(128)[None] < self.lengths[rows, None]}
+
+
+def test_rows_of_about_the_same_length_make_a_batch():
+    """One of four parts of the rows drawn, cut off behind the longest; every row is as likely as it was."""
+    batches, seen, longest = Batches(Lengths(), 2, 8, 8, seed=0, parts=4), np.zeros(500), []
+    for _ in range(400):
+        batch = next(batches)
+        lengths = Lengths.lengths[batch["rows"]]
+        assert batch["tokens"].shape == (2, 8, 32 * -(-lengths.max() // 32))
+        assert (batch["tokens"].sum(-1) == lengths).all()
+        longest.append(batch["tokens"].shape[2])
+        seen += np.bincount(batch["rows"].ravel(), minlength=500)
+    assert set(longest) == {32, 64, 96, 128} and np.mean(longest) < 85
+    short, long = seen[Lengths.lengths < 50], seen[Lengths.lengths >= 50]
+    assert abs(short.mean() / long.mean() - 1) < 0.15
+
+
 def test_what_is_asked_is_the_answer():
     """Sums: the prompt is visible, and no held-out sum is among those that are learned."""
     made = TASKS["sums"](config().data, 50)

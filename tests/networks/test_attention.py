@@ -24,10 +24,11 @@ def loop(q, k, v, causal, valid):
     """One softmax at a time, in NumPy."""
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     out = np.zeros_like(q)
+    seen = valid if valid.ndim == 4 else np.broadcast_to(valid[:, None, None], (len(q), q.shape[2], *2 * q.shape[1:2]))
     for b in range(q.shape[0]):
         for h in range(q.shape[2]):
             for i in range(q.shape[1]):
-                keys = [j for j in range(q.shape[1]) if valid[b, j] and not (causal and j > i)]
+                keys = [j for j in range(q.shape[1]) if seen[b, h, i, j] and not (causal and j > i)]
                 group = h // (q.shape[2] // k.shape[2])
                 scores = np.array([q[b, i, h] @ k[b, j, group] / np.sqrt(q.shape[3]) for j in keys])
                 if keys:
@@ -39,11 +40,14 @@ def loop(q, k, v, causal, valid):
 VALID = np.array([[1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 0]], bool)
 ABSENT = np.array([[0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], bool)  # queries with no key at all
 
+BY_HEAD = np.random.default_rng(1).random((B, H, L, L)) < 0.6  # which keys each query sees
+SIGHTS = pytest.mark.parametrize("valid", [None, VALID, ABSENT, BY_HEAD], ids=["all", "some", "none", "by head"])
+
 
 @pytest.mark.parametrize("attend", [naive, xla])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("valid", [None, VALID, ABSENT], ids=["all", "some", "none"])
+@SIGHTS
 def test_equals_one_softmax_at_a_time(x64, attend, kv_heads, causal, valid):
     q, k, v, _ = inputs(kv_heads, jnp.float64)
     out = attend(q, k, v, causal=causal, valid=None if valid is None else jnp.asarray(valid))
@@ -53,7 +57,7 @@ def test_equals_one_softmax_at_a_time(x64, attend, kv_heads, causal, valid):
 
 @pytest.mark.parametrize("kv_heads", [2, 4])
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("valid", [None, VALID, ABSENT], ids=["all", "some", "none"])
+@SIGHTS
 def test_backward_equals_autodiff_of_the_formula(x64, kv_heads, causal, valid):
     q, k, v, g = inputs(kv_heads, jnp.float64)
     valid = None if valid is None else jnp.asarray(valid)

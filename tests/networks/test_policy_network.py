@@ -19,9 +19,9 @@ V, N = 5, 12
 
 
 def network(**choices):
-    patch = choices.pop("patch", 1)
-    config = TransformerConfig(V, N, width=16, depth=2, heads=2, **choices)
-    model = policy_network(PolicyConfig(config, patch=patch))
+    own = {name: choices.pop(name) for name in ("patch", "relate", "each", "near") if name in choices}
+    config = TransformerConfig(V, N, **dict(width=16, depth=2, heads=2) | choices)
+    model = policy_network(PolicyConfig(config, **own))
     params = model.init(jax.random.key(0))
     return jax.jit(lambda params, tokens, lengths: model.bind(params)(tokens, lengths)), params
 
@@ -48,10 +48,10 @@ def test_what_it_says_at_first(patch):
     assert abs(float(jax.nn.sigmoid(controls).mean()) - 0.119) < 0.05 and jnp.unique(controls).size > 50
 
 
-@pytest.mark.parametrize("patch", [1, 4])
-def test_nothing_beyond_a_row_is_seen(patch):
+@pytest.mark.parametrize("choices", [dict(), dict(patch=4), dict(near=2)], ids=str)
+def test_nothing_beyond_a_row_is_seen(choices):
     """Changing what stands there, or leaving it away, changes nothing inside; changing a token inside does."""
-    run, params = network(patch=patch, places=True)
+    run, params = network(places=True, **choices)
     params = moved(params)
     inside = jnp.arange(N)[None] < LENGTHS[:, None]
     one = run(params, TOKENS, LENGTHS)
@@ -136,11 +136,49 @@ def test_sums_along_the_lines_of_a_grid():
         grid_relations(2, sums=-1)
 
 
+def halves(tokens):
+    """Equal tokens, and halves of a row."""
+    return jnp.stack([tokens, jnp.broadcast_to(jnp.arange(N) // 6, tokens.shape)], 1)
+
+
+@pytest.mark.parametrize("each, heads, related", [(1, 2, True), (2, 4, True), (1, 3, False)])
+def test_relations_that_tokens_state(each, heads, related):
+    """In one block of heads that all follow relations, a position sees those with its own token or in its own half."""
+    run, params = network(depth=1, heads=heads, width=8 * heads, places=True, relate=halves, each=each)
+    params = moved(params)
+    tokens = jnp.array([[0, 1, 2, 3, 4, 5, 0, 0, 1, 1, 2, 2]])
+    before = run(params, tokens, jnp.array([N]))
+    for j in range(6, N):
+        after = run(params, tokens.at[0, j].set(4), jnp.array([N]))
+        changed = [max(float(jnp.abs(x - y)[0, i].max()) for x, y in zip(before, after, strict=True)) for i in range(6)]
+        sees = [not related or int(tokens[0, i]) in (tokens[0, j], 4) for i in range(6)]
+        assert [x > 1e-6 for x in changed] == sees, (j, changed)
+
+
+def test_neighbours_are_embedded_with_a_token():
+    """Where each position attends to itself alone, it sees two on either side, and knows which is where."""
+    own = lambda tokens: jnp.broadcast_to(jnp.arange(N), (len(tokens), 2, N))
+    run, params = network(depth=1, relate=own, near=2)
+    params = moved(params)
+    tokens, lengths = TOKENS[:1], jnp.array([N])
+    one = run(params, tokens, lengths)[0]
+    differs = lambda other: (jnp.abs(run(params, other, lengths)[0] - one)[0].max(-1) > 1e-6).tolist()
+    for j in range(N):
+        assert differs(tokens.at[0, j].set((tokens[0, j] + 1) % V)) == [abs(i - j) <= 2 for i in range(N)]
+    assert int(tokens[0, 4]) != int(tokens[0, 6])
+    assert differs(tokens.at[0, jnp.array([4, 6])].set(tokens[0, jnp.array([6, 4])]))[5]
+
+
 @pytest.mark.parametrize("choices, match", [
+    (dict(near=-1), "near=-1: must not be negative"),
+    (dict(near=1, patch=4), "relations and neighbours are of tokens, patch=1"),
+    (dict(relate=halves, patch=4), "relations and neighbours are of tokens, patch=1"),
+    (dict(relate=halves, each=2), "2 heads for each of 2 relations: there are 2 in all"),
     (dict(patch=5), "patch=5: must be at least 1, and divide length=12"),
     (dict(causal=True), "causal=False, time=False"),
     (dict(loops=0), "loops=0: must be at least 1"),
 ])  # fmt: skip
 def test_what_is_refused(choices, match):
     with pytest.raises(ValueError, match=match):
-        network(**choices)
+        run, params = network(**choices)
+        run(params, TOKENS, LENGTHS)
