@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build, studies
+from experiments import build, cli, studies
 from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, widened
 from experiments.study_arms import Batches
 from mdmjax import anyprocess, networks, objectives, process, sampling, training
@@ -175,7 +175,7 @@ class PolicyArm(Arm):
 
         return run
 
-    def solve(self, params: Any, problems: Problems) -> anyprocess.Finished:
+    def solve(self, params: Any, problems: Problems, progress: Callable = lambda done: None) -> anyprocess.Finished:
         """Runs every problem to its end, and along its tape."""
         states, tapes = list(problems.starts), list(problems.tapes or [()] * len(problems.starts))
         total = None
@@ -183,6 +183,7 @@ class PolicyArm(Arm):
             found = anyprocess.generate_all(
                 functools.partial(self.run, params, jnp.asarray(problems.goal)), states, length=self.task.room,
                 slots=self.config.evaluate.slots, vocab=self.task.vocab, strict=False,
+                progress=progress,
             )  # fmt: skip
             if total is not None:
                 found = found._replace(
@@ -209,7 +210,7 @@ class PolicyArm(Arm):
                 states, *counted = zip(*(known[start] for start in starts), strict=True)
                 (reason, steps, operations), calls = map(np.array, counted), 0
             else:
-                found = self.solve(params, problems)
+                found = self.solve(params, problems, said(f"{self.name}: {name}", len(starts)))
                 states, reason, steps, operations = found.states, found.reason, found.steps, found.operations
                 calls = found.calls
             if once:
@@ -226,6 +227,19 @@ class PolicyArm(Arm):
                 }
             }
         return lines
+
+
+def said(what: str, count: int) -> Callable[[int], None]:
+    """A progress that logs how many of `count` problems have come to an end, at each tenth."""
+    before = 0
+
+    def progress(done: int) -> None:
+        nonlocal before
+        if 10 * done // count > before:
+            before = 10 * done // count
+            cli.log(f"{what}: {done:,} of {count:,} problems have come to an end")
+
+    return progress
 
 
 class RowArm(Arm):

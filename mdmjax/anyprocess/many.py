@@ -54,9 +54,10 @@ def generate_all(
             check_overflow(found, slot)
         live = reason[slot] == RUNNING  # a slot may hold a row that has finished, where none is waiting
         calls += int((np.asarray(found.steps) - steps[slot])[live].max(initial=0))
-        operations[slot[live]] += np.asarray(found.operations)[live]
-        tokens[slot], lengths[slot] = np.asarray(found.canvas.tokens), np.asarray(found.canvas.lengths)
-        steps[slot], reason[slot] = np.asarray(found.steps), np.asarray(found.reason)
+        rows, of_live = slot[live], lambda x: np.asarray(x)[live]
+        operations[rows] += of_live(found.operations)
+        tokens[rows], lengths[rows] = of_live(found.canvas.tokens), of_live(found.canvas.lengths)
+        steps[rows], reason[rows] = of_live(found.steps), of_live(found.reason)
         progress(int((reason != RUNNING).sum()))
         free = np.flatnonzero(reason[slot] != RUNNING)
         if len(free) == slots and waiting == count:

@@ -122,6 +122,19 @@ def test_in_pieces_and_through_few_slots_it_is_the_same():
         generate_all(piece, states[:1], length=9, slots=0, vocab=V)
 
 
+def test_a_row_that_has_finished_takes_no_more_steps():
+    """Though its slot is served again, where no other row waits for it: masks are filled, and then nothing changes."""
+    fill = lambda tokens, lengths: (jnp.zeros((*tokens.shape, V)), jnp.full((*tokens.shape, 3), -BIG))
+    states = [(0, 1), (0, V), (2,) * 3]
+    piece = jax.jit(
+        lambda canvas, steps, ids: generate(
+            fill, canvas, vocab=V, key=jax.random.key(0), limit=9, begin=steps, ids=ids, calls=1
+        )
+    )
+    found = generate_all(piece, states, length=4, slots=3, vocab=V)
+    assert found.steps.tolist() == [1, 2, 1] and {REASONS[r] for r in found.reason} == {"fixed point"}
+
+
 def test_a_window_sees_what_it_should():
     """The same as the policy where that looks no further, and nothing beyond."""
     calls = []

@@ -1,13 +1,16 @@
 """What the any-process experiments learn from and how they judge: right answers are right, and wrong ones wrong."""
 
+import dataclasses
 import itertools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import anyprocess_text as text
+from experiments.anyprocess_arms import PolicyArm
 from experiments.anyprocess_dyck import all_words, dyck_task, found_of
 from experiments.anyprocess_mincut import mincut_task
 from experiments.anyprocess_parity import parity_task
@@ -86,6 +89,25 @@ def test_sudoku_answers(sudoku):
         assert not (problems.right(i, tuple(wrong)) or grids.right(i, row) or written.right(i, both))
         both[16 + at] = 4
         assert not problems.right(i, start) and not written.right(i, both)
+
+
+def test_a_part_of_a_test_is_what_solving_it_alone_gives(sudoku):
+    """Puzzles that are in a test before it are not solved again; a policy after no training, of few steps."""
+    config = fields()
+    config.data.limit, config.evaluate.slots = 20, 4
+    config.network.update(width=12, depth=1, heads=3)
+    arm = PolicyArm(config, dataclasses.replace(sudoku, limit=20))
+    params = jax.tree.map(
+        lambda x: x[0] + 0.05 * jax.random.normal(jax.random.key(1), x.shape[1:]), arm.make_states().params
+    )
+    together = arm.measure(params)
+    whole = set(sudoku.tests["held out"].starts)
+    parts = [name for name, problems in sudoku.tests.items() if name != "held out" and whole >= set(problems.starts)]
+    assert len(parts) == 2 and len({tuple(x["policy"]["steps"]) for x in together.values()}) > 1
+    for name in parts:
+        arm.task = dataclasses.replace(arm.task, tests={name: sudoku.tests[name]})
+        alone, part = arm.measure(params)[name]["policy"], together[name]["policy"]
+        assert part.pop("calls") == 0 < alone.pop("calls") and part == alone
 
 
 def test_sudoku_tests_are_other_puzzles_and_split_by_what_the_search_takes(sudoku):
