@@ -27,6 +27,9 @@ from mdmjax.reports import trace_html, write_atomic, write_report
 TASKS = dict(parity=parity_task, sudoku=sudoku_task, mincut=mincut_task, dyck=dyck_task, text=text_task)
 
 POSITIVE = (
+    "seeds",
+    *(f"data.{x}" for x in ("rows", "problems", "held_out", "max_atoms", "most", "generators", "limit")),
+    "train.batch",
     "train.evaluate_every",
     "train.log_every",
     "train.parts",
@@ -38,7 +41,13 @@ def main(config, workdir):
     """See the module."""
     runs.quiet_orbax()
     make = build.choose(config.task, "task", TASKS)
-    for name in ("seeds", "data.rows", "data.problems", "data.held_out", "data.limit", "train.batch", *POSITIVE):
+    for name in ("givens", "givens_judged", "nodes_of"):
+        ends = tuple(config.data[name])
+        if len(ends) != 2 or not 0 <= ends[0] <= ends[1]:
+            raise ValueError(f"data.{name}={ends}: must be (least, most)")
+    if config.data.terminal < 0:
+        raise ValueError(f"data.terminal={config.data.terminal}: must not be negative")
+    for name in POSITIVE:
         group, _, field = name.rpartition(".")
         if (value := (config[group] if group else config)[field]) < 1:
             raise ValueError(f"{name}={value}: must be at least 1")
@@ -47,6 +56,8 @@ def main(config, workdir):
     task = make(
         config.data, workdir, lambda what, done, of: cli.log(f"{what}: {done:,} of {of:,}") if not done % 512 else None
     )
+    if not task.tests:
+        raise ValueError(f"{task.name}: no test is asked for (data.lengths, data.letters, data.judged)")
     arms = [arm_of(config, task, name) for name in config.arms]
     if not arms:
         raise ValueError("arms=(): at least one is needed")

@@ -1,5 +1,6 @@
 """The models that are compared on a task, all trained by the one loop: a policy, and those that never take back."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +30,6 @@ class Arm:
     """
 
     name: str
-    parts = 1  # rows of about the same length make a batch
 
     def __init__(self, config: ConfigDict, task: Task):
         self.config, self.task = config, task
@@ -52,6 +52,10 @@ class Arm:
         optimizer, rate = build.adamw(c)
         one = training.Step(self.model.bind, self.objective, optimizer, rate, size=self.rows, average_decay=c.average)
         return training.Seeds(one)
+
+    def columns(self, length: int) -> int:
+        """Of a batch, on average: all, or those that are left where rows of about the same length make a batch."""
+        return int((32 * -(-self.source.lengths // 32)).mean()) if self.config.train.parts > 1 else length
 
     def make_states(self) -> training.TrainState:
         """The states before the first step, of all seeds."""
@@ -85,7 +89,7 @@ class Arm:
         """Trains all seeds in the folder, from its newest checkpoint."""
         c = self.config
         return studies.train_seeds(
-            self, folder, progress, batches=Batches(self.source, c.seeds, self.rows, self.rows, c.seed, self.parts),
+            self, folder, progress, batches=Batches(self.source, c.seeds, self.rows, self.rows, c.seed, c.train.parts),
             layout=training.MeshLayout(training.make_mesh(devices=jax.devices()[:1])),
             measured="held out", measure=self.losses, log_every=c.train.log_every,
         )  # fmt: skip
@@ -103,10 +107,6 @@ class PolicyArm(Arm):
     @property
     def rows(self) -> int:
         return self.config.train.batch
-
-    @property
-    def parts(self) -> int:
-        return self.config.train.parts
 
     @property
     def held_out(self) -> dict[str, np.ndarray]:
@@ -127,10 +127,10 @@ class PolicyArm(Arm):
 
     @functools.cached_property
     def objective(self) -> Any:
-        if self.task.objective is not None:
-            return self.task.objective
         c = self.config.loss
         weights = (c.remask, c.insert, c.delete)
+        if self.task.objective is not None:
+            return dataclasses.replace(self.task.objective, weights=weights, pos_weight=tuple(c.pos_weight))
         return anyprocess.Supervised(
             self.task.vocab,
             weights,
@@ -141,8 +141,7 @@ class PolicyArm(Arm):
     @property
     def flops(self) -> float:
         """Of a forward pass of a training row."""
-        lengths = 32 * -(-self.task.lengths // 32) if self.parts > 1 else np.array([self.task.length])
-        places = int(lengths.mean()) // self.task.patch
+        places = self.columns(self.task.length) // self.task.patch
         return networks.forward_flops(self.network(self.task.vocab * self.task.patch, places, "network"), 1, places)
 
     def check(self) -> None:
@@ -178,25 +177,28 @@ class PolicyArm(Arm):
     def solve(self, params: Any, problems: Problems, progress: Callable = lambda done: None) -> anyprocess.Finished:
         """Runs every problem to its end, and along its tape."""
         states, tapes = list(problems.starts), list(problems.tapes or [()] * len(problems.starts))
-        total = None
-        while True:
+        reason, steps, operations = (
+            np.zeros(len(states), int),
+            np.zeros(len(states), int),
+            np.zeros((len(states), 4), int),
+        )
+        calls, rows = 0, list(range(len(states)))
+        while rows:
             found = anyprocess.generate_all(
-                functools.partial(self.run, params, jnp.asarray(problems.goal)), states, length=self.task.room,
-                slots=self.config.evaluate.slots, vocab=self.task.vocab, strict=False,
-                progress=progress,
+                functools.partial(self.run, params, jnp.asarray(problems.goal)), [states[i] for i in rows],
+                length=self.task.room, slots=self.config.evaluate.slots, vocab=self.task.vocab, progress=progress,
+                strict=False,
             )  # fmt: skip
-            if total is not None:
-                found = found._replace(
-                    steps=found.steps + total.steps, operations=found.operations + total.operations,
-                    calls=found.calls + total.calls,
-                )  # fmt: skip
-            total, states = found, list(found.states)
-            more = [i for i, tape in enumerate(tapes) if tape and found.reason[i] == STOPPED]
-            if not more:
-                return found
-            for i in more:
+            for i, state in zip(rows, found.states, strict=True):
+                states[i] = state
+            reason[rows], calls = found.reason, calls + found.calls
+            steps[rows] += found.steps
+            operations[rows] += found.operations
+            rows = [i for i in rows if tapes[i] and reason[i] == STOPPED]
+            for i in rows:
                 room = self.task.room - len(states[i])
                 states[i], tapes[i] = states[i] + tapes[i][:room], tapes[i][room:]
+        return anyprocess.Finished(states, reason, steps, operations, calls)
 
     def measure(self, params: Any) -> dict[str, dict[str, Any]]:
         """Of each test: which problems are right, and what it took.
@@ -282,7 +284,7 @@ class RowArm(Arm):
 
     @property
     def flops(self) -> float:
-        return networks.forward_flops(self.made_for, 1, self.rows_of.tokens.shape[1])
+        return networks.forward_flops(self.made_for, 1, self.columns(self.rows_of.tokens.shape[1]))
 
     @functools.cached_property
     def rows(self) -> int:
@@ -296,11 +298,11 @@ class RowArm(Arm):
         if self.causal:
             return {"left to right": sampling.LeftToRight(linear)}
         most = max(int((q.canvas == self.rows_of.vocab).sum(1).max()) for q in self.rows_of.tests.values())
-        return {
-            "confidence": sampling.Confidence(linear, most),
-            "margin": sampling.Confidence(linear, most, score=sampling.scores.margin),
-            "one call": sampling.Confidence(linear, 1),
-        }
+        one = {"one call": sampling.Confidence(linear, 1)}
+        if most == 1:  # then there is but one order
+            return one
+        margin = sampling.Confidence(linear, most, score=sampling.scores.margin)
+        return {"confidence": sampling.Confidence(linear, most), "margin": margin} | one
 
     @functools.cached_property
     def _fill(self) -> dict[str, Callable]:

@@ -1,7 +1,7 @@
 """Two-sided Dyck words: a policy inserts pairs anywhere, the other models write or fill words of the same law."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ ENUMERATED = 6  # letters of words that are counted one by one
 
 def dyck_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     """Words over k generators and their inverses that reduce to nothing, from derivations of words up to `most`."""
+    if not c.letters or min(c.letters) < 0 or any(n % 2 for n in c.letters):
+        raise ValueError(f"data.letters={tuple(c.letters)}: even numbers, of which there is at least one")
     teacher = anyprocess.Dyck(c.generators, bits=True)
     rng, mask = np.random.default_rng(c.seed), teacher.mask
     tuples, words = [], []
@@ -48,11 +50,11 @@ def all_words(generators: int, letters: int) -> set[State]:
     return {w for w in itertools.product(range(1, 2 * generators + 1), repeat=letters) if dyck.reduces(w)}
 
 
-def found_of(generators: int, words: Sequence[State]) -> dict[str, float]:
-    """How many of the words of each small length are among these, and whether there is any other."""
+def found_of(generators: int, words: Sequence[State], lengths: Iterable[int]) -> dict[str, float]:
+    """How many of all the words of each length that is small are among these."""
     out, mine = {}, set(words)
-    for n in range(0, ENUMERATED + 1, 2):
-        if any(len(word) == n for word in mine):
+    for n in lengths:
+        if n <= ENUMERATED:
             every = all_words(generators, n)
             out[f"of the {len(every)} words of {n} letters, %"] = 100 * len(mine & every) / len(every)
     return out
@@ -64,7 +66,7 @@ def _problems(teacher: anyprocess.Dyck, letters: int, count: int) -> Problems:
         [(dyck.BOS,)] * (count if letters else 1),
         lambda i, state: mine(state) and dyck.reduces(state[1:]),
         goal=1 + letters,
-        also=lambda states: found_of(teacher.generators, [state[1:] for state in states if mine(state)]),
+        also=lambda states: found_of(teacher.generators, [state[1:] for state in states if mine(state)], [letters]),
     )
 
 
@@ -82,6 +84,6 @@ def _rows(teacher: anyprocess.Dyck, words: Sequence[State], c: ConfigDict) -> Ro
 
     right = lambda i, row: dyck.reduces(word(row)) and (row[len(word(row)) :] == end).all() and row[-1] == end
     count = c.problems * sum(n > 0 for n in c.letters)
-    also = lambda rows: found_of(teacher.generators, [word(row) for row in rows])
+    also = lambda rows: found_of(teacher.generators, [word(row) for row in rows], range(0, c.most + 1, 2))
     tests = {f"up to {c.most} letters": Questions(np.full((count, c.most + 1), end + 1), right, also)}
     return Rows(end + 1, tokens[:cut], eligible[:cut], (tokens[cut:], eligible[cut:]), tests)

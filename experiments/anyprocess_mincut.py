@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, packed
+from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, packed, with_halt
 from mdmjax import anyprocess
 from mdmjax.anyprocess import mincut
 from mdmjax.anyprocess.teachers import State
@@ -14,6 +14,8 @@ from mdmjax.anyprocess.teachers import State
 
 def mincut_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     """Minimum s-t cut by editing the text of a graph; the autoregressive model writes the edges of the cut."""
+    if not c.judged:
+        raise ValueError("data.judged=(): at least one number of nodes is needed")
     teacher = anyprocess.MinCut(hops=c.hops)
     rng = np.random.default_rng(c.seed)
 
@@ -25,16 +27,24 @@ def mincut_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
     seen = {graph for graph, _, _ in learn}
     others = lambda nodes, count: [x for x in (solved(nodes) for _ in range(count)) if x[0] not in seen]
     judged = {f"{nodes} nodes": others(nodes, c.problems) for nodes in c.judged}
+    if unasked := [name for name, found in judged.items() if not found]:
+        raise ValueError(
+            f"test {unasked[0]!r}: no graph is left that is not learned from; learn from fewer (data.rows)"
+        )
     size = lambda one: max(len(state) for state, _ in one[1])
     longest = max(map(size, learn))
     room, mask = 2 + max(longest, *(size(x) for found in judged.values() for x in found)), mincut.MASK
-    tuples = lambda found: packed([step for _, steps, _ in found for step in steps], longest, mask)
+    taught = lambda one: with_halt(*one[1:], mask, c.terminal)
+    tuples = lambda found: packed([step for one in found for step in taught(one)], longest, mask)
     held_out = [x for found in judged.values() for x in found if size(x) <= longest]
+    if not held_out:
+        raise ValueError(f"data.judged={tuple(c.judged)}: no graph is as short as the longest that is learned from")
+    tests = judged | {"train": learn[: c.problems]}
     return Task(
         name="minimum cut", teacher=teacher, tuples=tuples(learn), held_out=tuples(held_out),
-        room=room, limit=c.limit, tests={name: _cut_problems(teacher, found) for name, found in judged.items()},
+        room=room, limit=c.limit, tests={name: _cut_problems(teacher, found) for name, found in tests.items()},
         end=mincut.EOS, relate=mincut.relations if c.relations else None, near=3 * c.relations,
-        autoregressive=_cut_rows(teacher, learn, judged),
+        autoregressive=_cut_rows(teacher, learn, held_out, tests),
         meta={"training graphs": c.rows, "training tuples": sum(len(steps) for _, steps, _ in learn)},
     )  # fmt: skip
 
@@ -67,10 +77,9 @@ def _is_minimum(graph: anyprocess.Graph, left: Sequence[tuple[int, int]], count:
     return len(left) == count and graph.target not in reached
 
 
-def _cut_rows(teacher: anyprocess.MinCut, learn: list, judged: Mapping[str, list]) -> Rows:
+def _cut_rows(teacher: anyprocess.MinCut, learn: list, held_out: list, tests: Mapping[str, list]) -> Rows:
     """The text of the graph, EOA, the edges of the teacher's cut, EOS."""
     vocab = len(teacher.names)
-    everything = [*learn, *(x for found in judged.values() for x in found)]
 
     def row(one) -> tuple[State, State]:
         graph, _, last = one
@@ -83,9 +92,8 @@ def _cut_rows(teacher: anyprocess.MinCut, learn: list, judged: Mapping[str, list
                 cut += edge
         return (*prompt, mincut.EOA), (*cut, mincut.EOS)
 
-    length = max(len(prompt) + len(answer) for prompt, answer in map(row, everything))
-
     def rows(found: list) -> tuple[np.ndarray, np.ndarray]:
+        length = max(len(prompt) + len(answer) for prompt, answer in map(row, found))
         tokens, eligible = np.full((len(found), length), vocab + 1), np.zeros((len(found), length), bool)
         for i, (prompt, answer) in enumerate(map(row, found)):
             tokens[i, : len(prompt) + len(answer)] = prompt + answer
@@ -95,7 +103,7 @@ def _cut_rows(teacher: anyprocess.MinCut, learn: list, judged: Mapping[str, list
     def questions(found: list) -> Questions:
         tokens, _ = rows(found)
         begin = np.array([len(row(one)[0]) for one in found])
-        canvas = np.where(np.arange(length)[None] < begin[:, None], tokens, vocab)
+        canvas = np.where(np.arange(tokens.shape[1])[None] < begin[:, None], tokens, vocab)
 
         def right(i: int, filled: np.ndarray) -> bool:
             graph, _, last = found[i]
@@ -112,5 +120,4 @@ def _cut_rows(teacher: anyprocess.MinCut, learn: list, judged: Mapping[str, list
 
         return Questions(canvas, right)
 
-    tests = {name: questions(found) for name, found in judged.items()}
-    return Rows(vocab, *rows(learn), rows([x for found in judged.values() for x in found][:256]), tests)
+    return Rows(vocab, *rows(learn), rows(held_out[:256]), {name: questions(found) for name, found in tests.items()})

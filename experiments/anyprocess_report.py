@@ -1,6 +1,7 @@
 """The report of an any-process experiment: what is answered exactly, in how many steps, by which operations."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,12 +70,17 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
             "training seconds": {r["arm"]: r["seconds"] for r in results},
             "commit of the training": {r["arm"]: r["trained at"] for r in results},
             "decisions on the teacher's states": _decisions(steps) if steps else {},
+            "how the runs ended": _ends(results),
             "where wrong runs first leave the teacher": next((r["failures"] for r in results if "failures" in r), {}),
         },
         curves={
-            f"{r['arm']}: loss of the batches": Curve(*map(list, zip(*r["loss"], strict=True)), unit="nats")
+            f"{r['arm']}: loss {where}": Curve(*map(list, zip(*points, strict=True)), unit="nats")
             for r in results
-            if r["loss"]
+            for where, points in (
+                ("of the batches", r["loss"]),
+                ("on held-out rows", [(step, float(np.mean(of_seeds))) for step, *of_seeds in r["held out"]]),
+            )
+            if points
         },
     )
 
@@ -95,6 +101,17 @@ def _line(arm: str, test: str, runs: Sequence[dict[str, Any]]) -> dict[str, str]
     calls = np.mean([r["calls"] for r in runs])
     line["calls"] = f"{calls:.0f}" if calls or not runs[0]["right"] else ""  # a part of another test took none
     return line
+
+
+def _ends(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Of each test of a policy: how many runs, of all seeds, ended for which reason."""
+    out: dict[str, Counter] = {}
+    for seed in (seed for result in results for seed in result["tests"]):
+        for test, decodings in seed.items():
+            for line in decodings.values():
+                if "finished" in line:
+                    out.setdefault(test, Counter()).update(line["finished"])
+    return {test: dict(ends) for test, ends in out.items()}
 
 
 def _decisions(steps: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -55,11 +55,11 @@ def on_teacher_states(arm: PolicyArm, params: Any) -> dict[str, Any]:
 
 
 def traced(arm: PolicyArm, params: Any, chosen: Mapping[str, list[int]] | None = None) -> Trace:
-    """The steps of some problems of a test; by default of the first problem of the last test without tapes."""
+    """The steps of some problems of a test; by default of the first problem of the last test without tapes, if any."""
     tests = arm.task.tests
     if chosen is None:
         small = [name for name, p in tests.items() if not any(p.tapes or ())]
-        chosen = {small[-1]: [0]}
+        chosen = {(small or list(tests))[-1]: [0]}
     ((name, indices),) = chosen.items()
     problems = tests[name]
 
@@ -107,7 +107,10 @@ def _failure(arm: PolicyArm, trace: Trace, row: int) -> dict[str, Any]:
         if trace.steps[n, row] < 0:
             return {"step": n, "wanted": "to go on", "depth": depth(state_at(n))}
         state: State = state_at(n)
-        move = arm.task.teacher(state)
+        try:
+            move = arm.task.teacher(state)
+        except anyprocess.GaveUp:
+            return {"step": n, "wanted": "nothing that the teacher knows", "depth": depth(state)}
         after = state if move is None else apply(state, move, arm.task.vocab)
         if after != state_at(n + 1):
             return {"step": n, "wanted": "nothing" if move is None else kinds(move), "depth": depth(state)}

@@ -37,6 +37,8 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
         return found
 
     of_learn, of_judged = taught(learn.puzzles, "to learn from"), taught(judged.puzzles, "to be judged on")
+    if not any(of_learn) or not any(of_judged):
+        raise ValueError(f"data.max_atoms={c.max_atoms}: no search is as short as that")
     steps = np.array([len(found["lengths"]) - c.terminal if found else 0 for found in of_judged])
     fails = (steps > 0) & (steps > 2 * (judged.puzzles == 0).sum(1))
     grids = {

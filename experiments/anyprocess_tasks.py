@@ -47,6 +47,11 @@ class Rows:
     relations: Any = None  # an `Attend` along the lines of a grid
     places: bool = False
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each training row."""
+        return (self.tokens != self.vocab + 1).sum(1)
+
     def __len__(self) -> int:
         return len(self.tokens)
 

@@ -15,8 +15,8 @@ def anyprocess() -> ConfigDict:
                 seed=0,  # of the problems
                 rows=300,  # problems to learn from
                 problems=256,  # of each test
-                held_out=32,  # of those, whose tuples the policy is measured on step by step
-                terminal=1,  # tuples, for each problem to learn from, that teach to stay at the end
+                held_out=32,  # of sudoku: of those, whose tuples the policy is measured on step by step
+                terminal=1,  # of sudoku, mincut: tuples, for each problem, that teach to stay at its end
                 box=2,  # of Sudoku: 2 for 4x4, 3 for 9x9
                 givens=(4, 8),
                 givens_judged=(4, 8),  # of the tests

@@ -182,13 +182,17 @@ def test_minimum_cuts(tmp_path):
             row[empty[0] : empty[0] + 3] = [*pool[0], eos]
             assert not questions.right(i, row)
     assert 0 < cuts < len(problems.starts)
+    learned = task.autoregressive.tokens
+    assert (learned[:, -1] != task.vocab + 1).any() and task.tests["train"].starts[0] not in problems.starts
 
 
 def test_words(tmp_path):
     assert [len(all_words(2, n)) for n in (0, 2, 4, 6)] == [1, 4, 28, 232]
-    assert found_of(1, [(), (1, 2), (1, 2)]) == {
+    assert found_of(1, [(), (1, 2), (1, 2)], range(0, 9, 2)) == {
         "of the 1 words of 0 letters, %": 100.0,
         "of the 2 words of 2 letters, %": 50.0,
+        "of the 6 words of 4 letters, %": 0.0,
+        "of the 20 words of 6 letters, %": 0.0,
     }
     task = made(dyck_task, tmp_path, rows=60, most=4, letters=(0, 4), problems=3)
     right = task.tests["4 letters"].right
