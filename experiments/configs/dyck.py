@@ -1,6 +1,9 @@
 """Two-sided Dyck words: a policy that inserts pairs reaches every word and no other, at lengths it has not seen too.
 
 python -m experiments.anyprocess --config=experiments/configs/dyck.py --workdir=runs/dyck
+
+45 minutes on 2 CPU cores; `:quick` takes a minute and has learned nothing. To expect over three seeds: all words drawn
+up to 12 letters are legal, and 98 % at 20; of 6 letters all 232 words are found.
 """
 
 from experiments.configs.base import variant

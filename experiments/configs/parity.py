@@ -1,6 +1,9 @@
 """Parity of up to 10,000 bits by a policy of fewer than 200 parameters, learned from the seven moves on two bits.
 
 python -m experiments.anyprocess --config=experiments/configs/parity.py --workdir=runs/parity
+
+Fifteen minutes on 2 CPU cores, of which the policies of all five seeds take 17 seconds to train; `:quick` takes a
+minute. To expect: 100 % at every length, and the others at chance for strings longer than those they have seen.
 """
 
 from experiments.configs.base import variant

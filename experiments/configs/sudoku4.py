@@ -2,6 +2,9 @@
 
 python -m experiments.anyprocess --config=experiments/configs/sudoku4.py --workdir=runs/sudoku4
 
+Twenty minutes on 2 CPU cores; `:quick` takes a minute and has learned nothing. To expect on held-out puzzles: 100 % for
+the policy and in the order of confidence, 95 % filled in one call, 78 % from left to right.
+
 With the fewest candidates first no 4x4 puzzle of one solution needs a guess: so the search takes the first empty cell.
 """
 
