@@ -31,7 +31,8 @@ class Decoding:
     """How a policy's logits become decisions: the likeliest token and each operation whose probability is above its
     threshold (remask, insert, delete), or, with `draw`, a token and operations at random with those probabilities.
 
-    With `draw`, what has a probability below `least` never happens, and an operation above 1 - `least` always does.
+    With `draw`, what has a probability below `least` never happens, and an operation above 1 - `least` always does. The
+    likeliest token is never left out.
     `single` inserts at one position of a row at most, as the decisions would do given that no more than one of them
     says so: P(i) is proportional to p_i / (1 - p_i), and that of none to 1.
 
@@ -56,6 +57,7 @@ class Decoding:
         if self.draw:
             of_token, of_operation, of_place = jax.random.split(key, 3)
             likely = jax.nn.log_softmax(logits) >= _log(self.least)
+            likely |= logits == logits.max(1, keepdims=True)  # something must be drawn
             values = jax.random.categorical(of_token, jnp.where(likely, logits, -jnp.inf))
             least = _logit(self.least)
             controls = jnp.where(controls < least, -jnp.inf, jnp.where(controls > -least, jnp.inf, controls))
