@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.anyprocess.policy import Policy
+from mdmjax.anyprocess.timed import Timed
 from mdmjax.anyprocess.transition import Controls, effects, moved, protect, within
 from mdmjax.base import DELETE, INSERT, REMASK, UNMASK, Canvas, Trace
 from mdmjax.process import example_keys
@@ -216,10 +217,11 @@ def canvas_of(states, length: int, *, vocab: int) -> Canvas:
     return Canvas(jnp.asarray(tokens), jnp.asarray(lengths), jnp.zeros(len(states), bool))
 
 
-def check_overflow(found: Generated, ids: np.ndarray | None = None) -> None:
+def check_overflow(found: Generated | Timed, ids: np.ndarray | None = None) -> None:
     """ValueError that names a row which wanted more positions than there are, and how many; waits for the device.
 
-    `ids` are the numbers by which the user knows the rows.
+    For what `generate`, `generate_flexible` and `generate_edits` have made. `ids` are the numbers by which the user
+    knows the rows.
     """
     rows = np.flatnonzero(np.asarray(found.canvas.overflow))
     if len(rows):
