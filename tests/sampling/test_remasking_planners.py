@@ -199,6 +199,21 @@ def test_guidance_of_nothing_and_of_impossible_tokens():
     assert np.isneginf(more[..., 2]).all() and np.isfinite(more[..., :2]).all()
 
 
+def test_guidance_where_one_of_two_says_impossible():
+    """The other is not heard, unless nothing would be left; and no weight is the denoiser itself, in one pass."""
+    gone = -np.inf
+    told = jnp.array([[0.0, gone, 1.0, 2.0], [gone, 1.0, gone, 0.0]])
+    free = jnp.array([[0.5, 0.0, gone, 1.0], [3.0, gone, 0.0, gone]])
+    model = lambda tokens, t=None, *, at=None: jnp.where((tokens == 4).all(), free, told)[None]
+    tokens = jnp.array([[1, 4]])
+    guided = {w: Guided(model, tokens != 4, 4, w) for w in (0.0, 1.0, -0.5, -1.0)}
+    found = jax.jit(lambda: {w: denoiser(tokens)[0] for w, denoiser in guided.items()})()
+    np.testing.assert_array_equal(found[0.0], told)
+    for w, first in {1.0: [-0.5, gone, gone, 3.0], -0.5: [0.25, gone, gone, 1.5], -1.0: [0.5, gone, gone, 1.0]}.items():
+        np.testing.assert_allclose(found[w], [first, told[1]], atol=1e-6)
+    assert [passes(guided[w], 3) for w in (0.0, 1.0)] == [1, 2]
+
+
 # ---- budgets
 
 
