@@ -48,6 +48,7 @@ from mdmjax.anyprocess.teachers import (
     padded,
     trajectory,
 )
+from mdmjax.anyprocess.timed import Timed
 from mdmjax.anyprocess.transition import Controls, Effects, effects, protect, transition
 
 __all__ = [
@@ -94,6 +95,7 @@ __all__ = [
     "Supervised",
     "Targets",
     "Teacher",
+    "Timed",
     "TwoBuffers",
     "Window",
     "WindowParity",

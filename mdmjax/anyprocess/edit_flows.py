@@ -19,9 +19,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.anyprocess.alignment import GAP
 from mdmjax.anyprocess.teachers import IGNORE
-from mdmjax.anyprocess.timed import Moved, along
+from mdmjax.anyprocess.timed import Moved, Timed, along
 from mdmjax.anyprocess.transition import rebuilt, within
-from mdmjax.base import DELETE, KEEP, UNMASK, Canvas, Schedule, Trace
+from mdmjax.base import DELETE, KEEP, UNMASK, Canvas, Schedule
 from mdmjax.objectives import Terms
 from mdmjax.process import Linear, example_keys, hazard, systematic
 from mdmjax.sampling import TokenDraw
@@ -182,8 +182,8 @@ def generate_edits(
     given: Int[Array, "B"] | None = None,
     ids: Int[Array, "B"] | None = None,
     trace: bool = False,
-) -> tuple[Canvas, Trace | None]:
-    """Euler steps from t = 1, where a row is its source, to t = 0, in `steps` equal ones; (last canvas, trace or None).
+) -> Timed:
+    """Euler steps from t = 1, where a row is its source, to t = 0, in `steps` equal ones.
 
     In a step from t to s, with h = (alpha(s) - alpha(t)) / (1 - alpha(t)), at each position by itself and all at once:
     a token is inserted behind it with probability min(1, h E), E the number of insertions expected there, and the token
@@ -191,7 +191,8 @@ def generate_edits(
     step it is 1, and an edit that is certain is made.) The law is right up to an error of order 1 / steps.
 
     A substitution shows in the trace as UNMASK, for a token is written. The first `given` tokens stay, by default one.
-    Consumes `key`. ValueError for steps < 1.
+    A row that wants more positions than there are stands still from then on, cut off, and is marked in
+    `canvas.overflow`; `check_overflow` makes that an error. Consumes `key`. ValueError for steps < 1.
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: at least one step is needed")

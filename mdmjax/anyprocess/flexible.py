@@ -17,9 +17,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.anyprocess.policy import CONTROLS, Policy
 from mdmjax.anyprocess.teachers import IGNORE
-from mdmjax.anyprocess.timed import Moved, along
+from mdmjax.anyprocess.timed import Moved, Timed, along
 from mdmjax.anyprocess.transition import Controls, effects, moved, protect, rebuilt, within
-from mdmjax.base import UNMASK, Canvas, Schedule, Trace
+from mdmjax.base import UNMASK, Canvas, Schedule
 from mdmjax.objectives import Terms
 from mdmjax.process import Linear, example_keys, hazard, systematic
 from mdmjax.sampling import TokenDraw
@@ -191,8 +191,8 @@ def generate_flexible(
     draw: TokenDraw = DRAW,
     ids: Int[Array, "B"] | None = None,
     trace: bool = False,
-) -> tuple[Canvas, Trace | None]:
-    """Tau-leaping from t = 1 to t = 0 in `steps` equal steps, and one call more; (last canvas, trace or None).
+) -> Timed:
+    """Tau-leaping from t = 1 to t = 0 in `steps` equal steps, and one call more.
 
     In a step from t to s, all at once: each mask is written with probability (b(s) - b(t)) / (1 - b(t)), by `draw`, and
     behind each position come q ~ Poisson(g (a(s) - a(t)) / (1 - a(t))) masks, g the model's number. The last call, at
@@ -200,7 +200,8 @@ def generate_flexible(
     has inserted. What is generated has the right law up to an error of order 1 / steps.
 
     Rows start as what is given, by default their first token; a prompt of `given` tokens stays, and gaps before its
-    last are closed. Consumes `key`. ValueError for steps < 1.
+    last are closed. A row that wants more positions than there are stands still from then on, cut off, and is marked in
+    `canvas.overflow`; `check_overflow` makes that an error. Consumes `key`. ValueError for steps < 1.
     """
     if steps < 1:
         raise ValueError(f"steps={steps}: at least one step is needed")

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.anyprocess.policy import Policy
+from mdmjax.anyprocess.timed import Timed
 from mdmjax.anyprocess.transition import Controls, effects, moved, protect, within
 from mdmjax.base import DELETE, INSERT, REMASK, UNMASK, Canvas, Trace
 from mdmjax.process import example_keys
@@ -31,7 +32,8 @@ class Decoding:
     """How a policy's logits become decisions: the likeliest token and each operation whose probability is above its
     threshold (remask, insert, delete), or, with `draw`, a token and operations at random with those probabilities.
 
-    With `draw`, what has a probability below `least` never happens, and an operation above 1 - `least` always does.
+    With `draw`, what has a probability below `least` never happens, and an operation above 1 - `least` always does. The
+    likeliest token is never left out.
     `single` inserts at one position of a row at most, as the decisions would do given that no more than one of them
     says so: P(i) is proportional to p_i / (1 - p_i), and that of none to 1.
 
@@ -56,6 +58,7 @@ class Decoding:
         if self.draw:
             of_token, of_operation, of_place = jax.random.split(key, 3)
             likely = jax.nn.log_softmax(logits) >= _log(self.least)
+            likely |= logits == logits.max(1, keepdims=True)  # something must be drawn
             values = jax.random.categorical(of_token, jnp.where(likely, logits, -jnp.inf))
             least = _logit(self.least)
             controls = jnp.where(controls < least, -jnp.inf, jnp.where(controls > -least, jnp.inf, controls))
@@ -214,10 +217,11 @@ def canvas_of(states, length: int, *, vocab: int) -> Canvas:
     return Canvas(jnp.asarray(tokens), jnp.asarray(lengths), jnp.zeros(len(states), bool))
 
 
-def check_overflow(found: Generated, ids: np.ndarray | None = None) -> None:
+def check_overflow(found: Generated | Timed, ids: np.ndarray | None = None) -> None:
     """ValueError that names a row which wanted more positions than there are, and how many; waits for the device.
 
-    `ids` are the numbers by which the user knows the rows.
+    For what `generate`, `generate_flexible` and `generate_edits` have made. `ids` are the numbers by which the user
+    knows the rows.
     """
     rows = np.flatnonzero(np.asarray(found.canvas.overflow))
     if len(rows):

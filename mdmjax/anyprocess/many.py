@@ -54,7 +54,7 @@ def generate_all(
             check_overflow(found, slot)
         live = reason[slot] == RUNNING  # a slot may hold a row that has finished, where none is waiting
         calls += int((np.asarray(found.steps) - steps[slot])[live].max(initial=0))
-        rows, of_live = slot[live], lambda x: np.asarray(x)[live]
+        rows, of_live = slot[live], lambda x, live=live: np.asarray(x)[live]
         operations[rows] += of_live(found.operations)
         tokens[rows], lengths[rows] = of_live(found.canvas.tokens), of_live(found.canvas.lengths)
         steps[rows], reason[rows] = of_live(found.steps), of_live(found.reason)

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from mdmjax.networks.functional import Bound, Model, Params
+from mdmjax.networks.layers import Linear
 from mdmjax.networks.relations import seen_alike
 from mdmjax.networks.transformer import Stack, TransformerConfig, check_length, small
 
@@ -91,10 +92,10 @@ class PolicyNetwork(Stack):
         self.embed = nnx.Embed(tables, network.width, dtype=network.dtype, embedding_init=small, rngs=rngs)
         self._build(network, network.length // patch, rngs)
         zeros = nnx.initializers.zeros
-        self.readout = nnx.Linear(
+        self.readout = Linear(
             network.width, patch * network.vocab, use_bias=False, kernel_init=zeros, dtype=network.dtype, rngs=rngs
         )
-        self.decisions = nnx.Linear(
+        self.decisions = Linear(
             network.width,
             patch * DECISIONS,
             kernel_init=small,

@@ -26,7 +26,8 @@ class BlockCache:
     """A denoiser that remembers, for the planner `Blocks` of the same `length`.
 
     `network` has `memory(rows, L)`, `features_at(tokens, t, at, memory)` and `readout` (`networks.Model.bind`). The
-    current block of a row is that of its first mask.
+    current block of a row is that of its first mask, or of the first position that it asks for where that comes before:
+    a planner may ask of written tokens, such as `InformedCorrector`.
 
     "exact": for a block-causal network (`networks.BlockCausal` of this length) without time. A call goes through the
     current block and the one before it, which has been filled since its keys were last written; all blocks before that
@@ -77,8 +78,9 @@ class BlockCache:
         """(logits at the positions `at`, what is kept)."""
         length, exact = tokens.shape[1], self.kind == "exact"
         masks = tokens == vocab
-        open_ = masks.any(1)  # a row that is full asks for nothing
-        block = jnp.argmax(masks, 1) // self.length
+        mask = jnp.where(masks.any(1), jnp.argmax(masks, 1), length - 1)
+        # what is asked may change, so the blocks before it stay as they are, and those before the first mask are full
+        block = jnp.minimum(mask, at.min(1)) // self.length
         first = jnp.maximum(block - 1, 0) if exact else block
         width = min(self.length * (2 if exact else 1), length)
         start = jnp.minimum(first * self.length, length - width)
@@ -98,13 +100,12 @@ class BlockCache:
             if self.kind != "prefix":
                 return *window(start, width), kept.whole
             starts = range(0, length, self.length)  # a branch for each, for shapes are known when they are compiled
-            earliest = jnp.min(jnp.where(open_, block, len(starts) - 1))
             ways = [lambda _, start=start: window(start, length - start) for start in starts]
-            return *jax.lax.switch(earliest, ways, None), kept.whole
+            return *jax.lax.switch(block.min(), ways, None), kept.whole
 
         def whole(_):
             return *window(0, length), kept.whole + 1
 
-        near = (inside.all(1) & known) | ~open_
+        near = inside.all(1) & known
         features, memory, count = jax.lax.cond(near.all(), some, whole, None)
         return self.network.readout(features), Kept(memory, block, count)

@@ -61,6 +61,12 @@ class InformedCorrector:
         own = getattr(self.planner, "score", None) or scores.probability
         return own(logits, token), scores.advantage(logits, token)
 
+    @property
+    def judge(self):
+        """The planner's, if it has one: of what the planner is told; a sweep asks the denoiser alone."""
+        own = getattr(self.planner, "judge", None)
+        return None if own is None else lambda tokens: (own(tokens), None)
+
     def calls(self, length: int) -> int:
         return self.planner.calls(length) * (1 + self.sweeps)
 

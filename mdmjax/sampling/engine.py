@@ -15,7 +15,8 @@ A planner may take back what was written: REMASK needs no logits, so it may stan
 may also ask for logits where a token stands, to score it or to write another in its place. What it is told of a
 candidate is the probability of the drawn token, or `planner.score` (`mdmjax.sampling.scores`), taken from the logits
 where the token is drawn. What it is told of tokens that stand there may come from another network: `planner.judge`,
-which sees the canvas with all drawn tokens on it. A row has finished when its planner asks for no more logits.
+which sees the canvas with all drawn tokens on it (and gives None for a part of the score of which it says nothing). A
+row has finished when its planner asks for no more logits.
 
 A denoiser may remember from call to call (`mdmjax.sampling.BlockCache`): it has `begin(tokens, vocab) -> kept` and
 `remember(tokens, t, at, kept, vocab) -> (logits, kept)`.
@@ -108,7 +109,9 @@ def sample(
         if judge is not None:
             open_ = run.tokens == vocab
             judged = judge(jnp.where(open_ & run.turn.candidates, proposal.drawn, run.tokens))
-            proposal = proposal._replace(score=jnp.where(open_, proposal.score, judged))
+            told = lambda other, own: own if other is None else jnp.where(open_, own, other)
+            score = jax.tree.map(told, judged, proposal.score, is_leaf=lambda x: x is None)
+            proposal = proposal._replace(score=score)
             made = made + 1
         candidates, active = run.turn.candidates, run.turn.candidates.any(1)
         operations, state = jax.vmap(planner.choose)(run.state, run.turn, proposal.score)

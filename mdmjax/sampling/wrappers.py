@@ -20,8 +20,9 @@ class Guided:
 
     The unconditional ones are those of the row with its prompt masked: what stands at `given` [B, L] (for a canvas that
     is completed: `tokens != vocab`), but for padding. w = `weight`; 0 is the denoiser itself, -1 forgets the prompt.
-    A token that is impossible given the prompt stays so. Two calls of the denoiser for each call, and so in
-    `Samples.passes`. ValueError for a weight that is not finite or below -1.
+    A token that is impossible (-inf) by either is impossible, unless none is left: then the conditional logits stand.
+    Two calls of the denoiser for each call, one where w = 0, and so in `Samples.passes`. ValueError for a weight that
+    is not finite or below -1.
     """
 
     denoiser: Denoiser
@@ -34,15 +35,18 @@ class Guided:
             raise ValueError(f"Guided(weight={self.weight}): weight must be finite and >= -1 (0 is no guidance)")
 
     def passes(self, asked: int) -> int:
-        return 2 * passes(self.denoiser, asked)
+        return (1 if self.weight == 0 else 2) * passes(self.denoiser, asked)
 
     def __call__(
         self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None = None, *, at: Int[Array, "B K"] | None = None
     ) -> Float[Array, "B K V"]:
-        free = self.denoiser(jnp.where(self.given & (tokens < self.vocab), self.vocab, tokens), t, at=at)
         told = self.denoiser(tokens, t, at=at)
-        guided = (1 + self.weight) * told - self.weight * free
-        return jnp.where(jnp.isneginf(told), told, guided)
+        if self.weight == 0:
+            return told
+        free = self.denoiser(jnp.where(self.given & (tokens < self.vocab), self.vocab, tokens), t, at=at)
+        possible = ~(jnp.isneginf(told) | jnp.isneginf(free))
+        guided = jnp.where(possible, (1 + self.weight) * told - self.weight * free, -jnp.inf)
+        return jnp.where(possible.any(-1, keepdims=True), guided, told)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from edit_cases import (
     switched,
 )
 
-from mdmjax.anyprocess import Edits, Expected, canvas_of, edited, generate_edits
+from mdmjax.anyprocess import Edits, Expected, canvas_of, check_overflow, edited, generate_edits
 from mdmjax.base import DELETE, UNMASK
 
 
@@ -172,7 +172,8 @@ def test_what_is_drawn_has_the_law_of_the_chain():
 
         return generate_edits(model, canvas, vocab=V, steps=steps, key=jax.random.key(2), schedule=SCHEDULE, trace=True)
 
-    canvas, trace = run([jnp.asarray(x) for x in tables], canvas_of(sources, N, vocab=V))
+    found = run([jnp.asarray(x) for x in tables], canvas_of(sources, N, vocab=V))
+    canvas, trace = found.canvas, found.trace
     law, seen = chain(steps), defaultdict(int)
     tokens, lengths, over = (np.asarray(x) for x in (canvas.tokens, canvas.lengths, canvas.overflow))
     for row, n, lost in zip(tokens.tolist(), lengths.tolist(), over, strict=True):
@@ -189,6 +190,33 @@ def test_what_is_drawn_has_the_law_of_the_chain():
     calm = (operations == 0).all(2) & (grown == 0).all(2)
     assert np.array_equal(states[1:][calm], states[:-1][calm])
     assert ((np.asarray(trace.confidence)[:, ~over] > 0) == (operations == UNMASK)).all()
+
+
+@pytest.mark.parametrize(
+    "deletes, size, words",
+    [
+        (False, 6, r"row 7 \(and 1 more rows\): step 3 needs 8 positions and the canvas has 6"),
+        (False, 15, "row 9: step 3 needs 16 positions and the canvas has 15"),
+        (True, 4, "row 9: step 3 needs 5 positions and the canvas has 4"),
+        (True, 5, None),
+    ],
+)
+def test_a_canvas_that_is_too_short_is_an_error_with_its_size(deletes, size, words):
+    """A token is put behind each at every step, so that rows double; or grow by one, where all but the first go."""
+    sure = lambda where, *shape: jnp.broadcast_to(jnp.where(where, 9.0, -jnp.inf), shape)
+
+    def model(tokens, lengths, t):
+        of_token = (*tokens.shape, V)
+        return Expected(sure(jnp.arange(V) == 1, *of_token), sure(False, *of_token), sure(deletes, *tokens.shape))
+
+    run = lambda canvas: generate_edits(model, canvas, vocab=V, steps=3, key=jax.random.key(0))
+    found = jax.jit(run)(canvas_of([(START,), (START, 1)], size, vocab=V))
+    if words is None:
+        check_overflow(found)
+        assert found.needed.tolist() == [4, 5] and found.steps.tolist() == [3, 3]
+    else:
+        with pytest.raises(ValueError, match=words):
+            check_overflow(found, np.array([7, 9]))
 
 
 def test_at_least_one_step():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdmjax.anyprocess import FlexMDM, Lives, canvas_of, flexible_losses, generate_flexible
+from mdmjax.anyprocess import FlexMDM, Lives, canvas_of, check_overflow, flexible_losses, generate_flexible
 from mdmjax.anyprocess.flexible import flexed, from_policy
 from mdmjax.base import UNMASK
 from mdmjax.process import Linear, Polynomial
@@ -314,7 +314,8 @@ def drawn(steps, count, **choices):
 def test_what_is_drawn_has_the_law_of_the_chain():
     """2^13 rows in four steps, each outcome within 4.5 of its standard errors; and a trace that tells how."""
     count = 2**13
-    canvas, trace = drawn(4, count, trace=True)
+    found = drawn(4, count, trace=True)
+    canvas, trace = found.canvas, found.trace
     tokens, lengths = np.asarray(canvas.tokens), np.asarray(canvas.lengths)
     law, seen = chain(4), defaultdict(int)
     for row, n, over in zip(tokens.tolist(), lengths.tolist(), np.asarray(canvas.overflow), strict=True):
@@ -330,6 +331,13 @@ def test_what_is_drawn_has_the_law_of_the_chain():
     assert np.array_equal(written.sum((0, 2)), lengths[fits] - 1)
     assert ((np.asarray(trace.confidence)[:, fits] > 0) == written).all()
     assert np.array_equal(trace.tokens[-1], tokens) and trace.tokens.shape == (6, count, N)
+    # what a row that is too long has wanted is what its last step says
+    row = int(np.argmin(fits))
+    last = int((np.asarray(trace.steps)[:, row] >= 0).sum()) - 1
+    wanted = int(trace.lengths[last, row] + trace.inserted[last, row].sum())
+    more = rf"row {row} \(and {(~fits).sum() - 1} more rows\)"
+    with pytest.raises(ValueError, match=f"{more}: step {last + 1} needs {wanted} positions and the canvas has {N}"):
+        check_overflow(found)
 
 
 def test_a_prompt_stays_and_errors_say_what_is_wrong():
@@ -337,7 +345,7 @@ def test_a_prompt_stays_and_errors_say_what_is_wrong():
     model = lambda tokens, lengths, t: (jnp.zeros((*tokens.shape, V)), jnp.zeros(tokens.shape))
     begin = canvas_of([(START, 0, 1)] * 50, 40, vocab=V)
     run = lambda: generate_flexible(model, begin, vocab=V, steps=3, key=jax.random.key(0), given=jnp.full(50, 3))
-    canvas, _ = jax.jit(run)()
+    canvas = jax.jit(run)().canvas
     assert (np.asarray(canvas.tokens)[:, :3] == [START, 0, 1]).all() and np.ptp(np.asarray(canvas.lengths)) > 3
     assert not (np.asarray(canvas.tokens) == MASK)[~np.asarray(canvas.overflow)].any()
     with pytest.raises(ValueError, match="steps=0: at least one"):

@@ -171,6 +171,14 @@ def test_decisions_that_are_drawn_have_their_laws():
     assert Decoding(single=True)(jax.random.key(0), logits, controls - 9).insert.tolist() == [0, 0, 0, 0]
 
 
+def test_the_likeliest_token_may_always_be_drawn():
+    """Where every token is rarer than `least`, it is the only one."""
+    logits, none = jnp.log(jnp.array([[0.3, 0.4, 0.3], [0.1, 0.44, 0.46]])), jnp.full((2, 3), -jnp.inf)
+    keys = jax.random.split(jax.random.key(0), 50)
+    draw = jax.jit(jax.vmap(lambda key: Decoding(draw=True, least=0.45)(key, logits, none).values))
+    assert (draw(keys) == jnp.array([[1, 2]])).all()
+
+
 def constant(remask=-BIG, insert=-BIG, delete=-BIG, token=1):
     """A policy that decides the same everywhere."""
     decide = jnp.array([remask, insert, delete])

@@ -20,6 +20,8 @@ PLANNERS = {
     "confidence": sampling.Confidence(process.Linear(), 3),
     "first-hitting": sampling.FirstHitting(process.Linear()),
     "remdm": sampling.ReMDM(process.Linear(), 4, sampling.Cap(0.3)),
+    # asks of written tokens too, in the last block where no mask is left, and in one before a block that is given
+    "corrector": sampling.InformedCorrector(sampling.Confidence(process.Linear(), 2), count=2),
 }
 
 
@@ -66,6 +68,20 @@ def test_a_cache_of_a_block_causal_network_changes_nothing(name):
         assert kept.kept.whole == (0 if what == "nothing given" else kept.kept.whole) < kept.calls
         if what == "prompts":
             assert kept.kept.whole >= 1
+
+
+@pytest.mark.parametrize("kind", ["exact", "prefix", "dual"])
+def test_rows_without_masks_are_told_of_what_they_ask(kind):
+    """At the first call and then of another block; one of the rows is told of its last position alone."""
+    bound = network(networks.BlockCausal(BLOCK) if kind == "exact" else networks.xla)
+    cache = sampling.BlockCache(bound, BLOCK, kind)
+    tokens = jnp.arange(B * L).reshape(B, L) % V
+    remember = jax.jit(lambda at, kept: cache.remember(tokens, None, at, kept, V))
+    exact, kept = jax.jit(lambda at: bound(tokens, at=at)), cache.begin(tokens, V)
+    for block in (2, 1, 0):
+        at = jnp.tile(BLOCK * block + jnp.arange(2), (B, 1)).at[1].set(L - 1)
+        logits, kept = remember(at, kept)
+        np.testing.assert_allclose(logits, exact(at), atol=1e-4)
 
 
 def test_few_positions_asked_are_those_of_all():

@@ -10,10 +10,12 @@ from planner_cases import TABLE, L, V
 
 from mdmjax.analysis import cheapest_counts, costs, information_curve, optimal_counts
 from mdmjax.analysis.tables import all_states, table_denoiser
+from mdmjax.base import REMASK
 from mdmjax.process import Cosine, Linear, OnGrid, PositionPowers, SineSquared
 from mdmjax.reports import trace_html
 from mdmjax.sampling import (
     Ancestral,
+    Blocks,
     Cap,
     Factor,
     Guided,
@@ -79,6 +81,29 @@ def test_the_path_of_a_loop_and_of_sweeps():
     path = PredictorCorrector(Linear(), 3, 2).path()
     np.testing.assert_allclose(path.t, [1, 2 / 3, 2 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3, 0], atol=1e-6)
     assert path.step.tolist() == [0, 0, 0, 1, 1, 1, 2] and path.back.tolist() == [False, True, True] * 2 + [False]
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        InformedCorrector,
+        lambda planner: Blocks(InformedCorrector(planner), L),
+        lambda planner: InformedCorrector(Blocks(planner, L)),
+    ],
+    ids=["corrector", "in a block", "of a block"],
+)
+def test_a_corrector_hears_the_judge_of_its_planner(around):
+    """Which written tokens are taken back: here the first alone. What a sweep draws anew is none of its business."""
+    doubts = lambda tokens: jnp.where(jnp.arange(L)[None] == 0, -99.0, jnp.zeros(tokens.shape))
+    masks, model = jnp.full((64, L), V), MaskOne(table_denoiser(TABLE), V)
+    run = lambda eta, judge: sample(
+        model, around(PathPlanning(Linear(), L, eta, judge=judge)), masks, vocab=V, key=KEY, trace=True
+    )
+    plain, judged, *without = jax.jit(lambda: (run(1.0, None), run(1.0, doubts), run(0.0, None), run(0.0, doubts)))()
+    back = lambda found: (found.trace.operations == REMASK).any((0, 1)).tolist()
+    assert back(judged) == [True, False, False, False] and any(back(plain)[1:])
+    assert (without[0].tokens == without[1].tokens).all()
+    assert without[1].passes == without[0].passes + without[0].calls
 
 
 # ---- scores
@@ -172,6 +197,21 @@ def test_guidance_of_nothing_and_of_impossible_tokens():
     np.testing.assert_allclose(none, plain, atol=1e-6)
     np.testing.assert_allclose(against, free, atol=1e-6)
     assert np.isneginf(more[..., 2]).all() and np.isfinite(more[..., :2]).all()
+
+
+def test_guidance_where_one_of_two_says_impossible():
+    """The other is not heard, unless nothing would be left; and no weight is the denoiser itself, in one pass."""
+    gone = -np.inf
+    told = jnp.array([[0.0, gone, 1.0, 2.0], [gone, 1.0, gone, 0.0]])
+    free = jnp.array([[0.5, 0.0, gone, 1.0], [3.0, gone, 0.0, gone]])
+    model = lambda tokens, t=None, *, at=None: jnp.where((tokens == 4).all(), free, told)[None]
+    tokens = jnp.array([[1, 4]])
+    guided = {w: Guided(model, tokens != 4, 4, w) for w in (0.0, 1.0, -0.5, -1.0)}
+    found = jax.jit(lambda: {w: denoiser(tokens)[0] for w, denoiser in guided.items()})()
+    np.testing.assert_array_equal(found[0.0], told)
+    for w, first in {1.0: [-0.5, gone, gone, 3.0], -0.5: [0.25, gone, gone, 1.5], -1.0: [0.5, gone, gone, 1.0]}.items():
+        np.testing.assert_allclose(found[w], [first, told[1]], atol=1e-6)
+    assert [passes(guided[w], 3) for w in (0.0, 1.0)] == [1, 2]
 
 
 # ---- budgets
