@@ -12,7 +12,7 @@ def get_config(name: str = ""):
     config = anyprocess()
     config.update(task="mincut", arms=("any_process", "autoregressive"))
     config.data.update(rows=10_000, problems=200, terminal=0, limit=200)
-    config.network.update(width=96, depth=5, heads=3)
+    config.network.update(width=96, depth=6, heads=3)
     config.loss.update(remask=10.0, insert=10.0, delete=10.0)  # few positions are decided for: their share is small
     config.train.update(steps=12_000, batch=16, parts=8, learning_rate=2e-3, warmup=200, evaluate_every=500)
     quick = dict(

@@ -99,9 +99,9 @@ class MinCut:
     """The teacher. Ties are broken by the order of edges in the text, and of parents by their number.
 
     The slot of an edge without FB holds NULL. With `waiting`, it is a mask that waits, and an edge is turned around in
-    two steps instead of three; then the final text has masks. With `hops`, a path is marked from t backwards, an edge
-    in each step, and its edges are turned when it has come to s: no step takes longer thought for a longer path.
-    ValueError for both.
+    two steps instead of three; then the final text has masks. With `hops`, a path is marked from t backwards, in each
+    step the first edge that comes from the level before, and its edges are turned when it has come to s: no step takes
+    longer thought for a longer path. Then nobody asks for parents, which stay NIL. ValueError for both.
     """
 
     waiting: bool = False
@@ -130,7 +130,7 @@ class MinCut:
         if slots:
             return self._walk(state, text, slots)
         if nodes_masked:
-            return _label(state, text, nodes_masked)
+            return make_move(state, MASK, values=_labels(state, text, nodes_masked))
         return self._search(state, text)
 
     def answer(self, state: State) -> tuple[Edge, ...]:
@@ -158,28 +158,39 @@ class MinCut:
         frontier = _frontier(level)
         new = [i for i in text.nodes if level[state[i]] == INF and any((u, state[i]) in arcs for u in frontier)]
         if new:
-            return make_move(state, MASK, remask=[i + k for i in new for k in (1, 2)])
+            return make_move(state, MASK, remask=[i + k for i in new for k in self._notes])
         return make_move(state, MASK, insert={len(state) - 1: 1})
+
+    @property
+    def _notes(self) -> tuple[int, ...]:
+        """Where a node's notes stand, counted from the node: its level and its parent."""
+        return (1,) if self.hops else (1, 2)
 
     def _augment(self, state: State, text: _Text) -> Move:
         """Marks the empty slot of each edge on the path from s to t; a mask that waits is written at once."""
+        if self.hops:
+            return make_move(state, MASK, remask=[_before(state, text, text.target)])
         parent = {state[i]: state[i + 2] for i in text.nodes}
         arcs, node, slots = _arcs(state, text), text.target, []
-        while node != text.source and not (self.hops and slots):
+        while node != text.source:
             slots.append(arcs[parent[node], node])
             node = parent[node]
-        return make_move(state, MASK, **_flip(state, text, slots) if self.waiting else dict(remask=slots))
+        return self._flip(state, text, slots) if self.waiting else make_move(state, MASK, remask=slots)
 
     def _walk(self, state: State, text: _Text, slots: list[int]) -> Move:
         """Edges are marked, by their empty slots: all are turned, or with `hops` the edge before the first is marked
         where that does not leave s."""
-        arcs = _arcs(state, text)
-        marked = [arc for arc, slot in arcs.items() if slot in slots]
+        marked = [arc for arc, slot in _arcs(state, text).items() if slot in slots]
         (first,) = {u for u, _ in marked} - {v for _, v in marked}
         if not self.hops or first == text.source:
-            return make_move(state, MASK, **_flip(state, text, slots))
-        parent = {state[i]: state[i + 2] for i in text.nodes}
-        return make_move(state, MASK, remask=[arcs[parent[first], first]])
+            return self._flip(state, text, slots)
+        return make_move(state, MASK, remask=[_before(state, text, first)])
+
+    def _flip(self, state: State, text: _Text, slots: list[int]) -> Move:
+        """FB goes to the masked slots; the other slots of these edges, and all levels and parents, are remasked."""
+        other = [i - 1 if state[i - 1] == FB else i + 1 for i in slots]
+        notes = [i + k for i in text.nodes for k in self._notes]
+        return make_move(state, MASK, values=dict.fromkeys(slots, FB), remask=other + notes)
 
 
 def relations(tokens: Int[Array, "*b N"]) -> Int[Array, "*b 2 N"]:
@@ -202,25 +213,26 @@ def _frontier(level: dict[int, int]) -> list[int]:
     return sorted(v for v, k in reached.items() if k == max(reached.values()))
 
 
-def _label(state: State, text: _Text, new: list[int]) -> Move:
-    """Writes the next level, and as parent the first node of the frontier from which there is an arc."""
+def _labels(state: State, text: _Text, new: list[int]) -> dict[int, int]:
+    """The next level, and where it is masked, as parent the first node of the frontier from which there is an arc."""
     level = {state[i]: state[i + 1] for i in text.nodes}
     arcs, frontier, values = _arcs(state, text), _frontier(level), {}
     for i in new:
         values[i + 1] = level[frontier[0]] + 1
-        values[i + 2] = min(u for u in frontier if (u, state[i]) in arcs)
-    return make_move(state, MASK, values=values)
+        if state[i + 2] == MASK:
+            values[i + 2] = min(u for u in frontier if (u, state[i]) in arcs)
+    return values
 
 
-def _flip(state: State, text: _Text, slots: list[int]) -> dict:
-    """FB goes to the masked slots; the other slots of these edges, and all levels and parents, are remasked."""
-    other = [i - 1 if state[i - 1] == FB else i + 1 for i in slots]
-    return dict(values=dict.fromkeys(slots, FB), remask=other + [i + k for i in text.nodes for k in (1, 2)])
+def _before(state: State, text: _Text, node: int) -> int:
+    """The empty slot of the first edge that comes to the node from the level before."""
+    level = {state[i]: state[i + 1] for i in text.nodes}
+    return next(slot for (u, v), slot in _arcs(state, text).items() if v == node and level[u] == level[node] - 1)
 
 
 def _first_levels(state: State, text: _Text) -> dict[int, int]:
     levels = {i + 1: LVL0 if state[i] == text.source else INF for i in text.nodes}
-    return levels | {i + 2: NIL for i in text.nodes}
+    return levels | {i + 2: NIL for i in text.nodes if state[i + 2] == MASK}
 
 
 def _cut(state: State, text: _Text) -> Move:

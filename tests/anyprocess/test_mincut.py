@@ -123,17 +123,22 @@ def test_an_edge_is_turned_in_three_steps_or_two():
 
 
 def test_a_path_is_marked_edge_by_edge():
-    """From t to s along 0 1 2, then both edges are turned at once; the states in which all are marked are the same."""
-    start = graph_state(Graph(0, 2, range(3), ((1, 2), (0, 1))))
-    at_once, in_hops = ([x for x, _ in trajectory(MinCut(hops=hops), start, 99)[0]] for hops in (False, True))
-    marked = [i for i, (x, y) in enumerate(zip(in_hops, at_once, strict=False)) if x != y][0]
+    """From 2 to 0, the first edge of two that come from the level before; then both are turned at once."""
+    start = graph_state(Graph(0, 2, range(4), ((1, 2), (0, 3), (3, 2), (0, 1))))
+    states = [state for state, _ in trajectory(MinCut(hops=True), start, 99)[0]]
     word = lambda state: " ".join((*MinCut.names, "_")[x] for x in state)
-    middle = " NODES ( 0 LVL0 NIL ) ( 1 LVL1 0 ) ( 2 LVL2 1 )"
-    assert word(in_hops[marked]) == "PROMPT SRC 0 TGT 2 GRAPH ( 1 2 FB _ ) ( 0 1 FB NULL )" + middle
-    assert in_hops[marked + 1] == at_once[marked] and word(at_once[marked]).endswith(
-        "( 1 2 FB _ ) ( 0 1 FB _ )" + middle
-    )
-    assert [*in_hops[:marked], *in_hops[marked + 1 :]] == at_once
+    head, middle = "PROMPT SRC 0 TGT 2 GRAPH ", "( 0 3 FB NULL ) ( 3 2 FB NULL ) "
+    nodes = "NODES ( 0 LVL0 NIL ) ( 1 {} NIL ) ( 2 {} NIL ) ( 3 {} NIL )".format
+    found, blank = nodes("LVL1", "LVL2", "LVL1"), nodes("_", "_", "_").replace("LVL0", "_")
+    marked = states.index(next(state for state in states if word(state).endswith(found))) + 1
+    assert [word(state) for state in states[marked - 2 : marked + 4]] == [
+        head + "( 1 2 FB NULL ) " + middle + "( 0 1 FB NULL ) " + nodes("LVL1", "_", "LVL1"),
+        head + "( 1 2 FB NULL ) " + middle + "( 0 1 FB NULL ) " + found,
+        head + "( 1 2 FB _ ) " + middle + "( 0 1 FB NULL ) " + found,
+        head + "( 1 2 FB _ ) " + middle + "( 0 1 FB _ ) " + found,
+        head + "( 1 2 _ FB ) " + middle + "( 0 1 _ FB ) " + blank,
+        head + "( 1 2 NULL FB ) " + middle + "( 0 1 NULL FB ) " + nodes("INF", "INF", "INF"),
+    ]
 
 
 def test_what_belongs_together_in_a_text():
