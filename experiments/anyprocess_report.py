@@ -41,7 +41,7 @@ def report(config, task: Task, results: Sequence[dict[str, Any]], command: str) 
                 name = result["arm"] + ("" if len(decodings) == 1 else f" ({decoding})")
                 if runs[0]["right"]:
                     metrics[f"{name}: {test}"] = share([r["right"] for r in runs])
-                lines.append(_line(name, test, runs))
+                lines.append(_line(name, test, runs) | {"commit": result["trained at"]})
     steps = [s for result in results for s in result.get("steps", ())]
     if steps:
         of_seed = [100 * s["right"] / s["states"] for s in steps]
@@ -99,7 +99,8 @@ def _line(arm: str, test: str, runs: Sequence[dict[str, Any]]) -> dict[str, str]
     for name in runs[0]["also"]:
         line[name] = shown(over_seeds([r["also"][name] for r in runs]))
     calls = np.mean([r["calls"] for r in runs])
-    line["calls"] = f"{calls:.0f}" if calls or not runs[0]["right"] else ""  # a part of another test took none
+    if calls or not runs[0]["right"]:  # a part of another test took none
+        line["calls"] = f"{calls:.0f}"
     return line
 
 
@@ -126,5 +127,5 @@ def _decisions(steps: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def table(report: Report) -> str:
     """The table that the program prints."""
     lines = report.facts["tests"]
-    names = list(dict.fromkeys(name for line in lines for name in line))
+    names = [name for name in dict.fromkeys(name for line in lines for name in line) if name != "commit"]
     return cli.table([[line.get(name, "") for name in names] for line in lines], names)

@@ -41,9 +41,9 @@ def _anyprocess(name: str, *more: str) -> Table:
     """The tests of an any-process experiment."""
     shown = (
         "arm", "test", "problems", "right, %", "steps", "unmask", "remask", "insert", "delete", "at the step limit, %",
-        *more, "calls",
+        *more, "calls", "commit",
     )  # fmt: skip
-    return Table(f"anyprocess/{name}/report.json", [*(Column(n, (ROW, n)) for n in shown), COMMIT], ("facts", "tests"))
+    return Table(f"anyprocess/{name}/report.json", [Column(n, (ROW, n)) for n in shown], ("facts", "tests"))
 
 
 TABLES = {
