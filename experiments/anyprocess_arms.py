@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from experiments import build, cli, studies
 from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, widened
-from experiments.study_arms import Batches
+from experiments.study_arms import Batches, columns
 from mdmjax import anyprocess, networks, objectives, process, sampling, training
 from mdmjax.anyprocess.generation import COUNTED, STOPPED
 from mdmjax.base import DELETE, INSERT, REMASK, UNMASK, Planner
@@ -55,7 +55,7 @@ class Arm:
 
     def columns(self, length: int) -> int:
         """Of a batch, on average: all, or those that are left where rows of about the same length make a batch."""
-        return int((32 * -(-self.source.lengths // 32)).mean()) if self.config.train.parts > 1 else length
+        return int(columns(self.source.lengths).mean()) if self.config.train.parts > 1 else length
 
     def make_states(self) -> training.TrainState:
         """The states before the first step, of all seeds."""

@@ -6,6 +6,7 @@ called "train".
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ class Rows:
     relations: Any = None  # an `Attend` along the lines of a grid
     places: bool = False
 
-    @property
+    @functools.cached_property  # asked for by each batch
     def lengths(self) -> np.ndarray:
         """Tokens of each training row."""
         return (self.tokens != self.vocab + 1).sum(1)

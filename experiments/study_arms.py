@@ -42,11 +42,16 @@ def enumerated(denoiser, batch: dict[str, Any], key, *, vocab: int):
     return jnp.where(batch["scored"].all(1), bound, 0)[:, None]
 
 
+def columns(length: int | np.ndarray) -> int | np.ndarray:
+    """Of a batch whose longest row has so many tokens: the next multiple of 32, so that few shapes are compiled."""
+    return 32 * -(-length // 32)
+
+
 class Batches(Iterator[dict[str, np.ndarray]]):
     """Rows for every seed, [S, B, ...], drawn with replacement; known from the seeds and the number of the batch.
 
     With `parts`, so many batches are drawn, their rows sorted by the source's `lengths`, and one of the parts is taken,
-    cut off behind its longest row: the columns are a multiple of 32.
+    cut off behind the `columns` of its longest row.
     """
 
     def __init__(self, source: Any, seeds: int, batch: int, rows: int, seed: int, parts: int = 1):
@@ -63,7 +68,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
             lengths = self._source.lengths
             inside = slice(part * self._batch, (part + 1) * self._batch)
             drawn = [rows[np.argsort(lengths[rows], kind="stable")[inside]] for rows in drawn]
-            longest = 32 * -(-max(int(lengths[rows].max()) for rows in drawn) // 32)
+            longest = columns(max(int(lengths[rows].max()) for rows in drawn))
         found = [self._source.gather(rows[: self._rows]) for rows in drawn]
         ids = np.tile(np.arange(n * self._rows, (n + 1) * self._rows, dtype=np.int32), (self._seeds, 1))
         self._position += 1

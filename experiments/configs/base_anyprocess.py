@@ -55,7 +55,7 @@ def anyprocess() -> ConfigDict:
             train=dict(
                 steps=2000,
                 batch=64,
-                parts=1,  # a batch of the policy is one of so many parts of rows sorted by length
+                parts=1,  # a batch is one of so many parts of rows sorted by length
                 learning_rate=1e-3,
                 warmup=100,
                 final=0.05,  # learning rate at the end, as a share of the peak

@@ -142,7 +142,7 @@ class Supervised:
     whose own ratio is another: ValueError where fewer rows than `size` are given (micro-batches, pmap). A given number
     works with any layout: with that of all the tuples (`balance_of`), S_u is divided by the |U| that a batch of so many
     valid positions has on average. Where rows of the batch decide nothing (`decides`), the decisions of the others are
-    still divided by all valid positions, so each counts as much as without those rows.
+    still divided by all valid positions: they weigh less than in `supervised_loss`, by the share that is scored.
 
     "per_sequence": tokens are 1 for each row that is not empty, and the quotient is `supervised_loss` over those rows,
     in parts or not; nats per row, then, though the loop says per token.
