@@ -93,7 +93,7 @@ def result_of(arm: Arm, folder: Path, outcome: training.Outcome) -> dict:
     held_out = [row for row in history if "held out/0" in row]
     result = {
         "arm": arm.name,
-        "tests": [arm.measure(params) for params in of_seed],
+        "tests": [arm.measure(params, folder / studies.PARTIAL / str(s)) for s, params in enumerate(of_seed)],
         "held out": [[row["step"], *(row[f"held out/{s}"] for s in range(len(of_seed)))] for row in held_out],
         "loss": [[row["step"], row["loss"]] for row in history if "loss" in row],
         "parameters": networks.parameter_count(of_seed[0]),

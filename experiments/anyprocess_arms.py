@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from experiments.study_arms import Batches, columns
 from mdmjax import anyprocess, networks, objectives, process, sampling, training
 from mdmjax.anyprocess.generation import COUNTED, STOPPED
 from mdmjax.base import DELETE, INSERT, REMASK, UNMASK, Planner
+from mdmjax.reports import to_json, write_atomic
 
 NAMES = {UNMASK: "unmask", REMASK: "remask", INSERT: "insert", DELETE: "delete"}
 CALLS = 32  # of a piece of generation, after which rows that have finished make room
@@ -26,7 +28,7 @@ class Arm:
     """What all kinds share: the training of all seeds as one program. ValueError where the config will not do.
 
     A kind has a `model`, an `objective`, a `source` of training rows of which a batch has `rows`, rows that are
-    `held_out`, and says how it does on the tests: `measure(params) -> {test: {decoding: {column: value}}}`.
+    `held_out`, and says how it does on the tests: `measure(params, folder) -> {test: {decoding: {column: value}}}`.
     """
 
     name: str
@@ -200,21 +202,22 @@ class PolicyArm(Arm):
                 states[i], tapes[i] = states[i] + tapes[i][:room], tapes[i][room:]
         return anyprocess.Finished(states, reason, steps, operations, calls)
 
-    def measure(self, params: Any) -> dict[str, dict[str, Any]]:
+    def measure(self, params: Any, folder: Path | None = None) -> dict[str, dict[str, Any]]:
         """Of each test: which problems are right, and what it took.
 
         A test whose problems are all in another one before it, of which the same would come, is a part of its numbers.
+        What became of the problems of a test is kept in the folder as it comes, and not found out again.
         """
         lines, known = {}, {}
-        for name, problems in self.task.tests.items():
+        for number, (name, problems) in enumerate(self.task.tests.items()):
             starts, once = problems.starts, not (problems.tapes or problems.goal or self.config.decode.draw)
             if once and known.keys() >= set(starts):
                 states, *counted = zip(*(known[start] for start in starts), strict=True)
                 (reason, steps, operations), calls = map(np.array, counted), 0
             else:
-                found = self.solve(params, problems, said(f"{self.name}: {name}", len(starts)))
-                states, reason, steps, operations = found.states, found.reason, found.steps, found.operations
-                calls = found.calls
+                solve = functools.partial(self.solve, params, problems, said(f"{self.name}: {name}", len(starts)))
+                found = kept(folder / f"test_{number}.json", solve) if folder else solve()
+                states, reason, steps, operations, calls = found
             if once:
                 known |= zip(starts, zip(states, reason, steps, operations, strict=True), strict=True)
             reasons, counts = np.unique(reason, return_counts=True)
@@ -229,6 +232,16 @@ class PolicyArm(Arm):
                 }
             }
         return lines
+
+
+def kept(path: Path, solve: Callable[[], anyprocess.Finished]) -> anyprocess.Finished:
+    """What the file says; what `solve` finds where there is none, which the file says then."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, to_json(solve()._asdict()))
+    found = json.loads(path.read_text())
+    arrays = {name: np.array(found[name], int) for name in ("reason", "steps", "operations")}
+    return anyprocess.Finished(**found | arrays | {"states": [tuple(state) for state in found["states"]]})
 
 
 def said(what: str, count: int) -> Callable[[int], None]:
@@ -333,7 +346,7 @@ class RowArm(Arm):
             calls += int(made)
         return np.concatenate(rows)[: len(asked)], calls
 
-    def measure(self, params: Any) -> dict[str, dict[str, Any]]:
+    def measure(self, params: Any, folder: Path | None = None) -> dict[str, dict[str, Any]]:
         lines = {}
         for name, questions in self.rows_of.tests.items():
             lines[name] = {}

@@ -1,5 +1,7 @@
 """Sudoku: a policy searches, the other models fill the grid."""
 
+import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,19 +26,8 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
         raise ValueError(f"data.rows={c.rows}: no other puzzles are left to be judged on; learn from fewer")
     judged = sudoku_puzzles.Puzzles(other.puzzles[new], other.solutions[new])
 
-    def taught(puzzles: np.ndarray, name: str) -> list[dict[str, np.ndarray] | None]:
-        """The tuples of each puzzle, None where the teacher gives up."""
-        mask, found = len(teacher.names), []
-        for i, puzzle in enumerate(puzzles):
-            try:
-                steps, last = anyprocess.sudoku_trajectory(teacher, puzzle, c.max_atoms)
-                found.append(packed(with_halt(steps, last, mask, c.terminal), 4 * cells, mask))
-            except anyprocess.GaveUp:
-                found.append(None)
-            progress(f"{name}: searches", i + 1, len(puzzles))
-        return found
-
-    of_learn, of_judged = taught(learn.puzzles, "to learn from"), taught(judged.puzzles, "to be judged on")
+    search = functools.partial(_searches, workdir, teacher, c, progress)
+    of_learn, of_judged = search("to learn from", learn.puzzles), search("to be judged on", judged.puzzles)
     if not any(of_learn) or not any(of_judged):
         raise ValueError(f"data.max_atoms={c.max_atoms}: no search is as short as that")
     steps = np.array([len(found["lengths"]) - c.terminal if found else 0 for found in of_judged])
@@ -70,6 +61,41 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
             "mean steps of the teacher on a held-out puzzle": float(steps[steps > 0].mean()),
         },
     )  # fmt: skip
+
+
+def _searches(
+    workdir: Path, teacher: anyprocess.Sudoku, c: ConfigDict, progress: Callable, name: str, puzzles: np.ndarray
+) -> list[dict[str, np.ndarray] | None]:
+    """The tuples of each puzzle, None where the teacher gives up; kept in a file, for they take minutes."""
+    what = puzzles.tobytes() + repr((c.box, c.fewest, c.max_atoms, c.terminal)).encode()
+    path, mask = workdir / f"searches_{hashlib.sha256(what).hexdigest()[:12]}.npz", len(teacher.names)
+    if path.exists():
+        with np.load(path) as kept:
+            fields = {field: kept[field] for field in kept.files}
+        ends = np.cumsum(fields.pop("counts"))
+        parts = zip(*(np.split(x, ends[:-1]) for x in fields.values()), strict=True)
+        found = [dict(zip(fields, part, strict=True)) for part in parts]
+        return [tuples if len(tuples["lengths"]) else None for tuples in found]
+    found = []
+    for i, puzzle in enumerate(puzzles):
+        try:
+            steps, last = anyprocess.sudoku_trajectory(teacher, puzzle, c.max_atoms)
+            found.append(packed(with_halt(steps, last, mask, c.terminal), puzzle.size * 4, mask))
+        except anyprocess.GaveUp:
+            found.append(None)
+        progress(f"{name}: searches", i + 1, len(puzzles))
+    if any(found):
+        counts = np.array([len(tuples["lengths"]) if tuples else 0 for tuples in found])
+        _keep(path, np.savez_compressed, counts=counts, **joined([tuples for tuples in found if tuples]))
+    return found
+
+
+def _keep(path: Path, save: Callable, **arrays: np.ndarray) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.npz")
+    save(temporary, **arrays)
+    temporary.replace(path)
 
 
 def _fewer_alone(teacher: anyprocess.Sudoku, tuples: dict[str, np.ndarray], c: ConfigDict) -> dict[str, np.ndarray]:
@@ -132,14 +158,8 @@ def _puzzles(
             made = [sudoku_puzzles.Puzzles(kept["puzzles"], kept["solutions"])]
     while (done := sum(len(x.puzzles) for x in made)) < count:
         made.append(sudoku_puzzles.generate(min(PART, count - done), givens, seed + (done << 32), box))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp.npz")
-        np.savez(
-            temporary,
-            puzzles=np.concatenate([x.puzzles for x in made]),
-            solutions=np.concatenate([x.solutions for x in made]),
-        )
-        temporary.replace(path)
+        both = zip(*made, strict=True)
+        _keep(path, np.savez, **dict(zip(made[0]._fields, map(np.concatenate, both), strict=True)))
         progress("puzzles", done + len(made[-1].puzzles), count)
     return sudoku_puzzles.Puzzles(*(np.concatenate(x)[:count] for x in zip(*made, strict=True)))
 

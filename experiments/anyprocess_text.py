@@ -127,8 +127,8 @@ def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
 class TextArm(PolicyArm):
     """Judged also on what its decisions know, and on its own samples, before and after it has put them right."""
 
-    def measure(self, params: Any) -> dict[str, dict[str, Any]]:
-        lines = super().measure(params)
+    def measure(self, params: Any, folder: Path | None = None) -> dict[str, dict[str, Any]]:
+        lines = super().measure(params, folder)
         for test, decision in DECISIONS.items():
             lines[test]["policy"]["also"][f"AUC of {decision}"] = self._knows(params, test)
         return lines | {"samples": self._samples(params)}

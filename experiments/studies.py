@@ -15,6 +15,8 @@ from experiments import cli, table_columns
 from mdmjax import training
 from mdmjax.reports import environment, to_json, write_atomic
 
+PARTIAL = "partial"  # in the folder of an arm: parts of its result, kept until that is whole
+
 
 def run(
     arms: Sequence[Any],
@@ -50,6 +52,7 @@ def run(
                     return None
                 results.append(result_of(arm, folder, outcome) | {"trained at": trained_at})
                 write_atomic(path, to_json(results[-1]))
+                shutil.rmtree(folder / PARTIAL, ignore_errors=True)
                 if not keep:
                     shutil.rmtree(folder / "checkpoints")
             bar.update(before + steps, arm=arm.name)

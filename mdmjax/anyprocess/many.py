@@ -1,4 +1,4 @@
-"""Many rows through a few slots: rows that finish make room for others, so that no call serves finished rows only."""
+"""Many rows through a few slots: rows that finish make room for others, and the last rows share fewer slots."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,7 +18,10 @@ class Finished(NamedTuple):
     reason: np.ndarray  # [N], of REASONS
     steps: np.ndarray  # [N] calls that served the row
     operations: np.ndarray  # [N, 4] tokens unmasked, remasked, inserted, deleted
-    calls: int  # denoiser calls made, each of them for all slots
+    calls: int  # denoiser calls made, each of them for all slots there were
+
+
+FEWER = 4  # slots are left by a quarter at a time: each number of slots is compiled for once
 
 
 def generate_all(
@@ -31,7 +34,7 @@ def generate_all(
     progress: Callable[[int], None] = lambda done: None,
     strict: bool = True,
 ) -> Finished:
-    """Runs every state to its end, in `slots` rows of `length` positions at a time.
+    """Runs every state to its end, in `slots` rows of `length` positions at a time, and the last ones in fewer.
 
     `run(canvas, steps [B], ids [B]) -> Generated` makes some calls, going on from the given numbers of steps: that is
     `generate` with `begin` and `calls`, under jit. `ids` are the numbers of the states, so that each has the randomness
@@ -48,7 +51,7 @@ def generate_all(
     reason, steps, operations = np.full(count, RUNNING), np.zeros(count, int), np.zeros((count, 4), int)
     slot, waiting, calls = np.arange(slots), slots, 0
     while True:
-        canvas = Canvas(jnp.asarray(tokens[slot]), jnp.asarray(lengths[slot]), jnp.zeros(slots, bool))
+        canvas = Canvas(jnp.asarray(tokens[slot]), jnp.asarray(lengths[slot]), jnp.zeros(len(slot), bool))
         found = run(canvas, jnp.asarray(steps[slot], jnp.int32), jnp.asarray(slot, jnp.int32))
         if strict:
             check_overflow(found, slot)
@@ -59,10 +62,14 @@ def generate_all(
         tokens[rows], lengths[rows] = of_live(found.canvas.tokens), of_live(found.canvas.lengths)
         steps[rows], reason[rows] = of_live(found.steps), of_live(found.reason)
         progress(int((reason != RUNNING).sum()))
-        free = np.flatnonzero(reason[slot] != RUNNING)
-        if len(free) == slots and waiting == count:
-            rows = [tuple(row[:n].tolist()) for row, n in zip(tokens, lengths, strict=True)]
-            return Finished(rows, reason, steps, operations, calls)
-        taken = free[: count - waiting]
+        done = reason[slot] != RUNNING
+        if waiting == count:
+            if done.all():
+                rows = [tuple(row[:n].tolist()) for row, n in zip(tokens, lengths, strict=True)]
+                return Finished(rows, reason, steps, operations, calls)
+            while len(slot) >= 4 * FEWER and len(slot) >= FEWER * (~done).sum():
+                kept = np.argsort(done, kind="stable")[: len(slot) // FEWER]  # running rows first
+                slot, done = slot[kept], done[kept]
+        taken = np.flatnonzero(done)[: count - waiting]
         slot[taken] = np.arange(waiting, waiting + len(taken))
         waiting += len(taken)

@@ -99,10 +99,18 @@ def test_in_pieces_and_through_few_slots_it_is_the_same():
     )
     told = []
     found = generate_all(piece, states, length=300, slots=3, vocab=V, progress=told.append)
-    assert found.states == [tokens_of(whole.canvas, row) for row in range(7)]
-    assert found.reason.tolist() == whole.reason.tolist() and found.steps.tolist() == whole.steps.tolist()
-    assert (found.operations == np.asarray(whole.operations)).all() and len(set(found.steps.tolist())) > 2
+
+    def check(found, whole):
+        assert found.states == [tokens_of(whole.canvas, row) for row in range(len(found.states))]
+        assert found.reason.tolist() == whole.reason.tolist() and found.steps.tolist() == whole.steps.tolist()
+        assert (found.operations == np.asarray(whole.operations)).all() and len(set(found.steps.tolist())) > 2
+
+    check(found, whole)
     assert told[-1] == 7 and found.steps.sum() / 3 <= found.calls < found.steps.sum()
+    many, sizes = (states * 3)[:20], []  # through 17 slots: the last four rows share four
+    counted = lambda canvas, *rest: sizes.append(len(canvas.tokens)) or piece(canvas, *rest)
+    check(generate_all(counted, many, length=300, slots=17, vocab=V), run(policy, many, size=300, **how))
+    assert set(sizes) == {17, 4} and sizes == sorted(sizes, reverse=True)
     with pytest.raises(ValueError, match="row 5: step 2 needs 4 positions and the canvas has 3"):
         stop = Halting(stop=lambda tokens, length: tokens[0] == 2)
         grow = jax.jit(

@@ -52,6 +52,24 @@ def test_tuples_are_the_teachers(sudoku):
     assert last == 12 - sudoku.meta["of them left out, for the search is too long"]
 
 
+def test_searches_are_kept(tmp_path, monkeypatch):
+    """With puzzles that are left out; a task made again has the same tuples, and its teacher has not searched; one that
+    gives up later does search."""
+    choices = dict(rows=12, problems=12, held_out=4, box=2, fewest=False, givens=(4, 5), givens_judged=(4, 5))
+    choices |= dict(max_atoms=40)
+    first, searched = made(sudoku_task, tmp_path, **choices), []
+    search = anyprocess.sudoku_trajectory
+    monkeypatch.setattr(anyprocess, "sudoku_trajectory", lambda *a: searched.append(a) or search(*a))
+    again = made(sudoku_task, tmp_path, **choices)
+    assert not searched and again.meta == first.meta
+    assert 0 < first.meta["of them left out, for the search is too long"] < 12
+    for one, other in ((first.tuples, again.tuples), (first.held_out, again.held_out)):
+        assert one.keys() == other.keys()
+        assert all((one[name] == other[name]).all() and one[name].dtype == other[name].dtype for name in one)
+    made(sudoku_task, tmp_path, **choices | dict(max_atoms=41))
+    assert len(searched) == 24
+
+
 def test_parity_is_learned_from_seven_tuples(tmp_path):
     task = made(parity_task, tmp_path, lengths=(2, 300), problems=8, rows=50, questions=8)
     assert len(task) == 7 and task.tuples["tokens"].shape == (7, 3)
@@ -91,8 +109,9 @@ def test_sudoku_answers(sudoku):
         assert not problems.right(i, start) and not written.right(i, both)
 
 
-def test_a_part_of_a_test_is_what_solving_it_alone_gives(sudoku):
-    """Puzzles that are in a test before it are not solved again; a policy after no training, of few steps."""
+def test_a_part_of_a_test_is_what_solving_it_alone_gives(sudoku, tmp_path):
+    """Puzzles that are in a test before it are not solved again, nor is what is kept in a folder; a policy after no
+    training, of few steps."""
     config = fields()
     config.data.limit, config.evaluate.slots = 20, 4
     config.network.update(width=12, depth=1, heads=3)
@@ -108,6 +127,15 @@ def test_a_part_of_a_test_is_what_solving_it_alone_gives(sudoku):
         arm.task = dataclasses.replace(arm.task, tests={name: sudoku.tests[name]})
         alone, part = arm.measure(params)[name]["policy"], together[name]["policy"]
         assert part.pop("calls") == 0 < alone.pop("calls") and part == alone
+    first, last = "held out", list(sudoku.tests)[-1]
+    arm.task = dataclasses.replace(arm.task, tests={first: sudoku.tests[first]})
+    once = arm.measure(params, tmp_path)
+    arm.task = sudoku
+    solved, solve = [], arm.solve
+    arm.solve = lambda params, problems, *rest: solved.append(problems) or solve(params, problems, *rest)
+    again = arm.measure(params, tmp_path)
+    assert again[first] == once[first] and again.keys() == sudoku.tests.keys() and first != last
+    assert solved == [sudoku.tests[last]]
 
 
 def test_sudoku_tests_are_other_puzzles_and_split_by_what_the_search_takes(sudoku):
