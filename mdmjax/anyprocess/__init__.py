@@ -10,7 +10,16 @@ from mdmjax.anyprocess.corruptions import Corrupted, Corruption, Noise
 from mdmjax.anyprocess.counter import Counter
 from mdmjax.anyprocess.dreamon import DreamOn, ExpandingModel, expand_controls, expanding_policy
 from mdmjax.anyprocess.dyck import Dyck
-from mdmjax.anyprocess.edit_flows import EditFlow, EditModel, Edits, Expected, edit_losses, edited, generate_edits
+from mdmjax.anyprocess.edit_flows import (
+    EditFlow,
+    EditModel,
+    Edits,
+    Expected,
+    edit_losses,
+    edited,
+    edits_from_policy,
+    generate_edits,
+)
 from mdmjax.anyprocess.edits import Delete, Insert, Substitute, compile_edits
 from mdmjax.anyprocess.flexible import FlexibleModel, FlexMDM, Lives, flexible_losses, from_policy, generate_flexible
 from mdmjax.anyprocess.generation import REASONS, Decoding, Generated, Halting, canvas_of, check_overflow, generate
@@ -115,6 +124,7 @@ __all__ = [
     "decisions",
     "edit_losses",
     "edited",
+    "edits_from_policy",
     "effects",
     "expand_controls",
     "expanding_policy",

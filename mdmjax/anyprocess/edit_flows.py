@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.anyprocess.alignment import GAP
+from mdmjax.anyprocess.policy import CONTROLS
 from mdmjax.anyprocess.teachers import IGNORE
 from mdmjax.anyprocess.timed import Moved, Timed, along
 from mdmjax.anyprocess.transition import rebuilt, within
@@ -43,6 +44,24 @@ class EditModel(Protocol):
     """`model(tokens [B, N], lengths [B], t [B]) -> Expected`."""
 
     def __call__(self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"], t: Float[Array, "B"]) -> Expected: ...
+
+
+def edits_from_policy(policy: Callable) -> EditModel:
+    """A policy with 2 V logits at each position (`PolicyConfig.outputs`) as a model.
+
+    insert = log softmax(logits[:V]) + controls[insert], substitute = log softmax(logits[V:]) + controls[remask] and
+    delete = controls[delete]: a decision's logit is read as the logarithm of how many of its edits are to be expected.
+    One that is not `timed`, as a network with `time` is, does not know the time.
+    """
+
+    def model(tokens, lengths, t):
+        logits, controls = policy(tokens, lengths, *((t,) if getattr(policy, "timed", False) else ()))
+        written, other = jnp.split(logits, 2, axis=2)
+        substitute, insert, delete = (controls[..., CONTROLS.index(name)] for name in ("remask", "insert", "delete"))
+        of_token = lambda logits, rate: jax.nn.log_softmax(logits) + rate[..., None]
+        return Expected(of_token(written, insert), of_token(other, substitute), delete)
+
+    return model
 
 
 class Edits(NamedTuple):

@@ -61,10 +61,11 @@ class Flexed(NamedTuple):
 
 
 def from_policy(policy: Policy) -> FlexibleModel:
-    """A policy as a model that does not know the time: the logit of insert is read as log(missing)."""
+    """A policy as a model: the logit of insert is read as log(missing). One that is not `timed`, as a network with
+    `time` is, does not know the time."""
 
     def model(tokens, lengths, t):
-        logits, controls = policy(tokens, lengths)
+        logits, controls = policy(tokens, lengths, *((t,) if getattr(policy, "timed", False) else ()))
         return logits, controls[..., CONTROLS.index("insert")]
 
     return model

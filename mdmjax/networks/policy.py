@@ -1,7 +1,7 @@
 """The network of a policy of any-process generation: a transformer with a token and three decisions at each position.
 
-It is a function of tokens and lengths (`anyprocess.Policy`): positions are those of the canvas as it is now, beyond a
-row's length nothing is attended to, and it knows no time.
+It is a function of tokens and lengths (`anyprocess.Policy`): positions are those of the canvas as it is now, and beyond
+a row's length nothing is attended to. With `network.time` it is one of the time too, as FlexMDM and Edit Flows want it.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ DECISIONS = 3  # remask, insert, delete
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-    """`network` of V tokens and rows of at most `length`; it embeds PAD too, and its `tied` and `time` are not used.
+    """`network` of V tokens and rows of at most `length`; it embeds PAD too, and its `tied` is not used.
 
     patch: so many tokens are one place of the blocks, where their embeddings, each from a table of its own, are added,
     and from which each is read out by a head of its own. For rows made of cells of so many tokens: attention costs a
@@ -31,8 +31,9 @@ class PolicyConfig:
     so many those of relation 1, ..., and the heads beyond see all. For texts that say which of their parts belong
     together, such as a graph.
     near: so many tokens on either side are embedded with each token, every one from a table of its own place.
-    ValueError where `length` is not a multiple of the patch, for a causal or time-conditioned network, for patch < 1
-    and near < 0, and for relations or neighbours of patches.
+    outputs: logits at each position, V for a policy (None); V + 2 for DreamOn, 2 V for Edit Flows.
+    ValueError where `length` is not a multiple of the patch, for a causal network, for patch < 1, outputs < 1 and
+    near < 0, and for relations or neighbours of patches.
     """
 
     network: TransformerConfig
@@ -40,14 +41,17 @@ class PolicyConfig:
     relate: Callable[[Int[Array, "B N"]], Int[Array, "B R N"]] | None = None
     each: int = 1
     near: int = 0
+    outputs: int | None = None
     bias: float = -2.0  # of the decisions at first: each has probability sigmoid(bias)
 
     def __post_init__(self):
         network = self.network
         if self.patch < 1 or network.length % self.patch:
             raise ValueError(f"patch={self.patch}: must be at least 1, and divide length={network.length}")
-        if network.causal or network.time:
-            raise ValueError("a policy sees the whole canvas and knows no time: causal=False, time=False")
+        if network.causal:
+            raise ValueError("a policy sees the whole canvas: causal=False")
+        if self.outputs is not None and self.outputs < 1:
+            raise ValueError(f"outputs={self.outputs}: must be at least 1, or None for V")
         if self.near < 0:
             raise ValueError(f"near={self.near}: must not be negative")
         if (self.relate is not None or self.near) and self.patch > 1:
@@ -63,7 +67,8 @@ class PolicyModel(Model):
     """A policy network without its parameters."""
 
     def bind(self, params: Params) -> "BoundPolicy":
-        """`policy(tokens [B, N], lengths [B]) -> (logits [B, N, V], controls [B, N, 3])`, in float32."""
+        """`policy(tokens [B, N], lengths [B], t [B]) -> (logits [B, N, outputs], controls [B, N, 3])`, in float32; t
+        where the network is conditioned on time."""
         return BoundPolicy(params, self)
 
 
@@ -72,10 +77,15 @@ class PolicyModel(Model):
 class BoundPolicy(Bound):
     """A policy network with its parameters."""
 
+    @property
+    def timed(self) -> bool:
+        """Whether it wants a time."""
+        return self.model.config.network.time
+
     def __call__(  # ty: ignore[invalid-method-override]
-        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"]
+        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"], t: Float[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B N V"], Float[Array, "B N 3"]]:
-        return self._module(tokens, lengths)
+        return self._module(tokens, lengths, t)
 
 
 class PolicyNetwork(Stack):
@@ -93,7 +103,12 @@ class PolicyNetwork(Stack):
         self._build(network, network.length // patch, rngs)
         zeros = nnx.initializers.zeros
         self.readout = Linear(
-            network.width, patch * network.vocab, use_bias=False, kernel_init=zeros, dtype=network.dtype, rngs=rngs
+            network.width,
+            patch * (config.outputs or network.vocab),
+            use_bias=False,
+            kernel_init=zeros,
+            dtype=network.dtype,
+            rngs=rngs,
         )
         self.decisions = Linear(
             network.width,
@@ -105,7 +120,7 @@ class PolicyNetwork(Stack):
         )
 
     def __call__(
-        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"]
+        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"], t: Float[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B N V"], Float[Array, "B N 3"]]:
         network, patch = self.config, self.patch
         rows, length = tokens.shape
@@ -121,6 +136,6 @@ class PolicyNetwork(Stack):
         seen = inside[:, ::patch]
         if self.relate is not None:
             seen = seen_alike(self.relate(tokens), seen, network.heads, self.each)
-        features = self.encode(self.embed(places).sum(2), seen, None)
+        features = self.encode(self.embed(places).sum(2), seen, t)
         of_tokens = lambda x: x.reshape(rows, length, -1).astype(jnp.promote_types(x.dtype, jnp.float32))
         return of_tokens(self.readout(features)), of_tokens(self.decisions(features))

@@ -19,11 +19,11 @@ V, N = 5, 12
 
 
 def network(**choices):
-    own = {name: choices.pop(name) for name in ("patch", "relate", "each", "near") if name in choices}
+    own = {name: choices.pop(name) for name in ("patch", "relate", "each", "near", "outputs") if name in choices}
     config = TransformerConfig(V, N, **dict(width=16, depth=2, heads=2) | choices)
     model = policy_network(PolicyConfig(config, **own))
     params = model.init(jax.random.key(0))
-    return jax.jit(lambda params, tokens, lengths: model.bind(params)(tokens, lengths)), params
+    return jax.jit(lambda params, tokens, lengths, t=None: model.bind(params)(tokens, lengths, t)), params
 
 
 def moved(params):
@@ -46,6 +46,17 @@ def test_what_it_says_at_first(patch):
     logits, controls = run(params, TOKENS, LENGTHS)
     assert logits.shape == (3, N, V) and controls.shape == (3, N, 3) and not logits.any()
     assert abs(float(jax.nn.sigmoid(controls).mean()) - 0.119) < 0.05 and jnp.unique(controls).size > 50
+
+
+def test_the_time_of_a_row():
+    """It changes nothing at first; then the row's own does, and that of another row does not."""
+    run, params = network(time=True, outputs=2 * V)
+    one, other = jnp.array([0.1, 0.5, 0.9]), jnp.array([0.1, 0.6, 0.9])
+    for at, same in ((params, [True] * 3), (moved(params), [True, False, True])):
+        both = [run(at, TOKENS, LENGTHS, t) for t in (one, other)]
+        assert both[0][0].shape == (3, N, 2 * V)
+        for x, y in zip(*both, strict=True):
+            assert (x == y).all((1, 2)).tolist() == same
 
 
 @pytest.mark.parametrize("choices", [dict(), dict(patch=4), dict(near=2)], ids=str)
@@ -175,7 +186,9 @@ def test_neighbours_are_embedded_with_a_token():
     (dict(relate=halves, patch=4), "relations and neighbours are of tokens, patch=1"),
     (dict(relate=halves, each=2), "2 heads for each of 2 relations: there are 2 in all"),
     (dict(patch=5), "patch=5: must be at least 1, and divide length=12"),
-    (dict(causal=True), "causal=False, time=False"),
+    (dict(causal=True), "sees the whole canvas: causal=False"),
+    (dict(outputs=0), "outputs=0: must be at least 1, or None for V"),
+    (dict(time=True), "this network is conditioned on time: pass t"),
     (dict(loops=0), "loops=0: must be at least 1"),
 ])  # fmt: skip
 def test_what_is_refused(choices, match):

@@ -177,6 +177,21 @@ def corrected_blocks(start):
     return kernels
 
 
+def remdm_blocks(start):
+    """Two blocks of two positions, each filled and taken back by itself, in three steps."""
+    kernels = []
+    for block in ((0, 1), (2, 3)):
+        inside = tuple(start[i] if i in block else 0 for i in range(L))
+        whole = remdm(inside, [0, 1 / 3, 2 / 3, 1], lambda k, most: min(0.6, most)) if V in inside else []
+        kernels += [functools.partial(only, block, kernel) for kernel in whole]
+    return kernels
+
+
+def only(block, kernel, state):
+    """What the kernel, in which positions are independent, does in the block alone."""
+    return [(tuple(new[i] if i in block else state[i] for i in range(L)), p) for new, p in kernel(state)]
+
+
 def one_by_one_in_blocks(start):
     """Two blocks of two positions, each from its surest on."""
 
@@ -231,7 +246,9 @@ CASES: dict[str, Case] = {
     ),
     "ancestral, many steps": Case(Ancestral(SineSquared(), 1000), time=on_grid(1000)),
     "random count": Case(RandomCount(Linear(), 3), lambda s: laws.random_count_law(TABLE, split(open_of(s), 3), s)),
-    "given counts": Case(RandomCount(OnGrid.budget((1, 0, 3)), 3)),
+    "given counts": Case(
+        RandomCount(OnGrid.budget((1, 0, 3)), 3), lambda s: laws.random_count_law(TABLE, (1, 0, open_of(s) - 1), s)
+    ),
     "confidence": Case(Confidence(Linear(), 3), of(lambda s: by_score(split(open_of(s), 3))), time=on_grid(3)),
     "confidence, many steps": Case(
         Confidence(Cosine(), 50), of(lambda s: by_score([1] * open_of(s))), time=on_grid(50)
@@ -287,5 +304,5 @@ CASES: dict[str, Case] = {
     "blocks of informed": Case(
         Blocks(InformedCorrector(Confidence(Linear(), 1)), 2), of(corrected_blocks), mask_one=True, takes_back=True
     ),
-    "blocks of remdm": Case(Blocks(ReMDM(Linear(), 3, Cap(0.6)), 2), takes_back=True),
+    "blocks of remdm": Case(Blocks(ReMDM(Linear(), 3, Cap(0.6)), 2), of(remdm_blocks), takes_back=True),
 }
