@@ -22,7 +22,16 @@ from mdmjax.anyprocess.edit_flows import (
 )
 from mdmjax.anyprocess.edits import Delete, Insert, Substitute, compile_edits
 from mdmjax.anyprocess.flexible import FlexibleModel, FlexMDM, Lives, flexible_losses, from_policy, generate_flexible
-from mdmjax.anyprocess.generation import REASONS, Decoding, Generated, Halting, canvas_of, check_overflow, generate
+from mdmjax.anyprocess.generation import (
+    REASONS,
+    Counts,
+    Decoding,
+    Generated,
+    Halting,
+    canvas_of,
+    check_overflow,
+    generate,
+)
 from mdmjax.anyprocess.list_ranking import list_memory, list_ranking
 from mdmjax.anyprocess.lookup import PairLog
 from mdmjax.anyprocess.losses import (
@@ -65,6 +74,7 @@ __all__ = [
     "Controls",
     "Corrupted",
     "Corruption",
+    "Counts",
     "Counter",
     "Decisions",
     "Decoding",

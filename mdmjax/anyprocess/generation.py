@@ -85,6 +85,14 @@ class Halting:
     stop: Callable | None = None
 
 
+class Counts(NamedTuple):
+    """What each step did to each row: six numbers, where a trace keeps five arrays of a canvas's size."""
+
+    operations: Int[Array, "T B 4"]  # tokens unmasked, remasked, inserted, deleted
+    lengths: Int[Array, "T B"]  # after the step
+    steps: Int[Array, "T B"]  # its number, -1 where the row had finished
+
+
 class Generated(NamedTuple):
     """What `generate` has made."""
 
@@ -94,6 +102,7 @@ class Generated(NamedTuple):
     operations: Int[Array, "B 4"]  # how many tokens were unmasked, remasked, inserted, deleted
     needed: Int[Array, "B"]  # the most positions that the row wanted
     trace: Trace | None  # t is 0 throughout, for a policy knows no time
+    counts: Counts | None = None
 
 
 class _Run(NamedTuple):
@@ -119,6 +128,7 @@ def generate(
     begin: Int[Array, "B"] | None = None,
     calls: int | None = None,
     trace: bool = False,
+    counts: bool = False,
 ) -> Generated:
     """Steps of `policy(tokens [B, N], lengths [B]) -> (logits [B, N, V], controls [B, N, 3])` until each row finishes.
 
@@ -128,11 +138,14 @@ def generate(
 
     The work can be done in pieces: after `calls` steps a row that has not finished is RUNNING still, and goes on from
     its canvas with `begin`, the steps that it has had; all the same then as in one piece (see `generate_all`). A trace
-    keeps calls + 1 canvases, and four arrays of their size. Pure; ValueError for limit < 1 and calls < 1.
+    keeps calls + 1 canvases, and four arrays of their size; `counts` keep six numbers of a row's step. Pure; ValueError
+    for limit < 1 and calls < 1, and for a trace and counts at once.
     """
     calls = limit if calls is None else calls
     if min(limit, calls) < 1:
         raise ValueError(f"limit={limit}, calls={calls}: at least one step is needed")
+    if trace and counts:
+        raise ValueError("trace=True and counts=True: a trace says all that the counts do; ask for one")
     fixed = not decoding.draw if halting.fixed is None else halting.fixed
     rows = len(canvas.tokens)
     row_keys = example_keys(key, jnp.arange(rows) if ids is None else ids)
@@ -161,7 +174,8 @@ def generate(
         stay = lambda new, old: jnp.where(live.reshape(-1, *[1] * (old.ndim - 1)), new, old)
         done = effects(run.canvas, controls, vocab=vocab, variant=variant)
         after = moved(run.canvas, done, vocab=vocab)
-        counts = [done.inserted.sum(1) if o == INSERT else (done.operations == o).sum(1) for o in COUNTED]
+        happened = [done.inserted.sum(1) if o == INSERT else (done.operations == o).sum(1) for o in COUNTED]
+        these = jnp.where(live[:, None], jnp.stack(happened, 1), 0).astype(jnp.int32)
         same = (after.tokens == run.canvas.tokens).all(1) & (after.lengths == run.canvas.lengths)
         steps = run.steps + live
         number = jnp.where(live, run.steps, -1)
@@ -169,9 +183,11 @@ def generate(
             jax.tree.map(stay, after, run.canvas),
             stay(finished(after, same, steps), run.reason),
             steps,
-            run.operations + jnp.where(live[:, None], jnp.stack(counts, 1), 0).astype(jnp.int32),
-            jnp.where(live, jnp.maximum(run.needed, run.canvas.lengths + counts[2] - counts[3]), run.needed),
+            run.operations + these,
+            jnp.where(live, jnp.maximum(run.needed, run.canvas.lengths + happened[2] - happened[3]), run.needed),
         )
+        if counts:
+            return run, Counts(these, run.canvas.lengths, number)
         if not trace:
             return run, None
         written = (done.operations == UNMASK) & live[:, None]
@@ -181,15 +197,17 @@ def generate(
         return run, (run.canvas, confidence, of_live(done.operations), of_live(done.inserted), number)
 
     def idle(run: _Run):
+        if counts:
+            return Counts(jnp.zeros_like(run.operations), run.canvas.lengths, jnp.full_like(run.steps, -1))
         nothing = jnp.zeros_like(run.canvas.tokens)
         return run.canvas, nothing.astype(jnp.result_type(float)), nothing, nothing, jnp.full_like(run.steps, -1)
 
     start = finished(canvas, jnp.zeros(rows, bool), begin)
     run = _Run(canvas, start, begin, jnp.zeros((rows, 4), jnp.int32), canvas.lengths)
     live = lambda run: (run.reason == RUNNING).any()
-    run, seen = drive(advance, run, live, calls, idle if trace else None)
-    if seen is None:
-        return Generated(*run, None)
+    run, seen = drive(advance, run, live, calls, idle if trace or counts else None)
+    if seen is None or counts:
+        return Generated(*run, None, seen)
     states, confidence, operations, inserted, numbers = seen
     tokens, lengths = (
         jnp.concatenate([first[None], rest])

@@ -18,7 +18,7 @@ from mdmjax.anyprocess import (
     parity_state,
     trajectory,
 )
-from mdmjax.base import DELETE, KEEP, REMASK
+from mdmjax.base import DELETE, KEEP, REMASK, UNMASK
 from mdmjax.reports import trace_html
 
 PARITY = WindowParity()
@@ -97,6 +97,16 @@ def test_in_pieces_and_through_few_slots_it_is_the_same():
             policy, canvas, vocab=V, key=jax.random.key(0), begin=steps, ids=ids, calls=2, **how
         )
     )
+    traced = run(policy, states, size=300, trace=True, **how)
+    counted = run(policy, states, size=300, counts=True, **how)
+    counts, trace = counted.counts, traced.trace
+    assert counted.trace is None and (counted.canvas.tokens == whole.canvas.tokens).all()
+    assert (counts.lengths == trace.lengths[1:]).all() and (counts.steps == trace.steps).all()
+    inserted, of = trace.inserted.sum(2), lambda operation: (trace.operations == operation).sum(2)
+    assert (counts.operations == jnp.stack([of(UNMASK), of(REMASK), inserted, of(DELETE)], 2)).all()
+    assert (counts.operations.sum(0) == whole.operations).all() and (counts.operations > 0).any((0, 1)).all()
+    with pytest.raises(ValueError, match="trace=True and counts=True"):
+        run(policy, states, trace=True, counts=True, **how)
     told = []
     found = generate_all(piece, states, length=300, slots=3, vocab=V, progress=told.append)
 
