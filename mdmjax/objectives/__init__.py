@@ -3,6 +3,7 @@
 from mdmjax.objectives.bounds import Terms, autoregressive, negative_elbo
 from mdmjax.objectives.learned_orders import OrderDraws, OrderSpace, TimeSpace, learned_order_bound, surrogate
 from mdmjax.objectives.learned_training import LearnedOrder, Ordered
+from mdmjax.objectives.preference import Against, Preference, Scores, elbos
 from mdmjax.objectives.readout import Packed, dense, independent_share, systematic_share
 from mdmjax.objectives.training import Autoregressive, MaskedDiffusion
 from mdmjax.objectives.value_rates import (
@@ -15,6 +16,7 @@ from mdmjax.objectives.value_rates import (
 )
 
 __all__ = [
+    "Against",
     "Autoregressive",
     "LearnedOrder",
     "LearnedValues",
@@ -23,11 +25,14 @@ __all__ = [
     "OrderSpace",
     "Ordered",
     "Packed",
+    "Preference",
+    "Scores",
     "Terms",
     "TimeSpace",
     "ValueScheduled",
     "autoregressive",
     "dense",
+    "elbos",
     "independent_share",
     "learned_order_bound",
     "log_softplus",

@@ -1,5 +1,6 @@
 """The forward process: schedules and the orders they induce, and the draws of rates and masks and their densities."""
 
+from mdmjax.process.allocation import Allocation
 from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, KumaraswamyInTime, beta, mirrored
 from mdmjax.process.densities import Bins, Density, PowerRate, Uniform, fit_bins, log_edges, mix, tabulated
 from mdmjax.process.draws import Continuous, Copies, Discrete, ExactCount, Law, Rates, hazard, mirror, single
@@ -20,6 +21,7 @@ from mdmjax.process.spreads import (
 )
 
 __all__ = [
+    "Allocation",
     "BetaCDF",
     "Bins",
     "Clipped",

@@ -24,6 +24,13 @@ from mdmjax.variance.exact import (
     tail_slope,
 )
 from mdmjax.variance.fit import Refit, bin_moments, gradient_squares, loss_squares, starting_law
+from mdmjax.variance.preference import (
+    ScoreLaw,
+    gradient_bias_bound,
+    gradient_variance_bound,
+    loss_bias_bound,
+    score_law,
+)
 from mdmjax.variance.statistics import BatchStatistic, DrawStatistic, grouped
 
 __all__ = [
@@ -36,16 +43,20 @@ __all__ = [
     "PairLaw",
     "Parts",
     "Refit",
+    "ScoreLaw",
     "bernoulli_law",
     "bin_moments",
     "count_law",
     "coupled_law",
     "decompose",
+    "gradient_bias_bound",
     "gradient_squares",
+    "gradient_variance_bound",
     "grouped",
     "iid_pair",
     "joined",
     "largest_gain",
+    "loss_bias_bound",
     "loss_squares",
     "means",
     "minimum_variance",
@@ -57,6 +68,7 @@ __all__ = [
     "proxy_moment",
     "rate_law",
     "replicated",
+    "score_law",
     "second_moment",
     "spread_of",
     "starting_law",

@@ -37,17 +37,28 @@ def toy(seed: int) -> Toy:
     rows = everything[rng.choice(81, 6, replace=False)]
     p = rng.gamma(2.0, size=6)
     weights = rng.normal(size=(LENGTH, VOCAB, FEATURES))
+    return Toy(rows, p / p.sum(), weights, *scored(weights, rows))
+
+
+def logits(weights: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(logits [..., L, V] of partially masked sequences, their features)."""
+    features = np.concatenate(
+        [np.eye(VOCAB + 1)[states].reshape(*states.shape[:-1], -1), np.ones((*states.shape[:-1], 1))], -1
+    )
+    return np.einsum("ivf,...f->...iv", weights, features), features
+
+
+def scored(weights: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(losses, gradients) of sequences."""
     masks = all_masks(LENGTH)
-    shown = np.where(masks, VOCAB, rows[:, None])  # [6, M, L]
-    features = np.concatenate([np.eye(VOCAB + 1)[shown].reshape(6, len(masks), -1), np.ones((6, len(masks), 1))], 2)
-    logits = np.einsum("ivf,xmf->xmiv", weights, features)
-    q = np.exp(logits - logits.max(3, keepdims=True))
+    said, features = logits(weights, np.where(masks, VOCAB, rows[:, None]))
+    q = np.exp(said - said.max(3, keepdims=True))
     q /= q.sum(3, keepdims=True)
     truth = np.eye(VOCAB)[rows][:, None]
     losses = np.where(masks, -np.log((q * truth).sum(3)), 0)
     residual = np.where(masks[:, :, None], q - truth, 0)
-    gradients = np.einsum("xmiv,xmf->xmivf", residual, features).reshape(6, len(masks), -1)
-    return Toy(rows, p / p.sum(), weights, losses, gradients)
+    gradients = np.einsum("xmiv,xmf->xmivf", residual, features).reshape(len(rows), len(masks), -1)
+    return losses, gradients
 
 
 def random_table(length: int, examples: int = 3, columns: tuple = (), seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

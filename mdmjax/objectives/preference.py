@@ -1,0 +1,149 @@
+"""Preference optimisation of masked diffusion models: DPO on differences of ELBOs (VRPO, arXiv 2505.19223).
+
+Of a pair of answers to one prompt, y_w preferred to y_l, and with B the bound on log p(answer | prompt) that an
+estimate of the negative ELBO gives with its sign turned,
+
+    s = beta [ (B_policy(y_w) - B_reference(y_w)) - (B_policy(y_l) - B_reference(y_l)) ],   loss = softplus(-s).
+
+(A difference of two bounds is no bound on a log-ratio, in either direction.) The estimate of s is unbiased, that of the
+loss is not: 0 <= E loss(s^) - loss(s) <= min(V / 8, sqrt(V) / 2), V = Var(s^ | pair) (`variance.loss_bias_bound`). So
+what lowers V lowers bias and noise: more draws, one mask for each rate (`process.Allocation`), and the same Draws for
+policy and reference, whose differences then vary much less than either. Draws are made once and passed to both.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from mdmjax.base import Denoiser, Draws
+from mdmjax.objectives.bounds import Terms, negative_elbo
+from mdmjax.objectives.readout import dense
+from mdmjax.process import Allocation, ExactCount, Law
+
+_REFERENCE = 16  # use of the key of a draw: the draws of a reference that shares none
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Against:
+    """The policy that is trained, and the reference that it is held against; None where its bounds come with the
+    batch."""
+
+    policy: Denoiser
+    reference: Denoiser | None
+
+
+def elbos(
+    denoiser: Denoiser,
+    tokens: Int[Array, "B L"],
+    draws: Draws,
+    *,
+    vocab: int,
+    eligible: Bool[Array, "B L"] | None = None,
+    nll: Callable = dense,
+    remat: bool = False,
+) -> Float[Array, "n B"]:
+    """The bound on log p(eligible tokens | the others) in nats, one estimate for each of the n draws of every row.
+
+    `draws` have a leading axis n (`Allocation.draw`). One call of the denoiser after the other. With `remat` the
+    gradient keeps nothing of a call and makes it again, so that its memory does not grow with n.
+    """
+
+    def one(draws: Draws) -> Float[Array, "B"]:
+        return -negative_elbo(denoiser, tokens, draws, vocab=vocab, eligible=eligible, nll=nll).nats
+
+    return jax.lax.map(jax.checkpoint(one) if remat else one, draws)
+
+
+class Scores(NamedTuple):
+    """What n draws say of each of P pairs; axis 2 is (preferred, rejected)."""
+
+    policy: Float[Array, "n P 2"]  # bounds, in nats
+    reference: Float[Array, "n P 2"]
+
+    def score(self, beta: float) -> Float[Array, "P"]:
+        """s, by the means over the draws."""
+        gain = (self.policy - self.reference).mean(0)
+        return beta * (gain[:, 0] - gain[:, 1])
+
+    def variance(self, beta: float, shared: bool) -> Float[Array, "P"]:
+        """The variance of the score as independent draws tell it: those of the differences where they are `shared`,
+        else those of policy and reference, over n. NaN for n = 1. Systematic draws vary less than this says."""
+        parts = (self.policy - self.reference,) if shared else (self.policy, self.reference)
+        return beta**2 * sum(x.var(0, ddof=1).sum(1) for x in parts) / len(self.policy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preference:
+    """DPO on ELBOs: `objective(Against(policy, reference), batch, key, size) -> Terms`, a term for each pair.
+
+    The batch holds `tokens` [P, 2, L] and `eligible` [P, 2, L], the preferred answer first and only answers eligible,
+    and the pairs' `ids` [P]; `bounds` [P, 2, n] of the reference, if it is not asked (`fixed` draws).
+
+    allocation, law: the draws of each answer. n x 2 P denoiser rows of the policy, and as many of the reference.
+    shared: the reference sees the policy's draws. Else it has draws of its own, which costs variance and gains nothing.
+    rates_shared: both answers of a pair have the rates drawn with one key (the same rates for laws of rates, the same
+    strata of counts for exact counts); helps where the two differences are positively correlated.
+    sft: weight of the negative ELBO of y_w, from the same draws.
+    two_pass: the gradient makes every call anew, one at a time, so its memory is that of one draw: the first pass gives
+    the scores and the second, with their coefficients, the gradient. The same gradient, up to rounding.
+    fixed: the draws of a pair are the same at every step, so that the reference's bounds can be kept.
+
+    A term is softplus(-s) + sft x NELBO(y_w), and `tokens` counts pairs, so a mean over `tokens` is one over pairs.
+    ValueError for beta <= 0 and sft < 0.
+    """
+
+    vocab: int
+    beta: float = 0.2
+    allocation: Allocation = Allocation()
+    law: Law = ExactCount()
+    shared: bool = True
+    rates_shared: bool = False
+    sft: float = 0.0
+    two_pass: bool = True
+    fixed: Key[Array, ""] | None = None
+    nll: Callable = dense
+
+    def __post_init__(self):
+        if not self.beta > 0:
+            raise ValueError(f"Preference(beta={self.beta}): must be > 0")
+        if self.sft < 0:
+            raise ValueError(f"Preference(sft={self.sft}): must not be negative")
+
+    def draw(self, key: Key[Array, ""], ids: Int[Array, "P"], eligible: Bool[Array, "P 2 L"]) -> Draws:
+        """The draws of both answers of every pair, [n, 2 P, ...], the two of a pair one after the other."""
+        of_answer = (2 * ids[:, None] + jnp.arange(2)[None]).reshape(-1)
+        rows = eligible.reshape(len(of_answer), -1)
+        if not self.rates_shared:
+            return self.allocation.draw(self.law, key, of_answer, rows)
+        return self.allocation.draw(self.law, key, of_answer, rows, rates_of=jnp.repeat(ids, 2))
+
+    def scores(self, denoiser: Against, batch: dict[str, Array], key: Key[Array, ""]) -> Scores:
+        """The bounds of every draw; those of the reference have no gradient."""
+        tokens, eligible, ids = batch["tokens"], batch["eligible"], batch["ids"]
+        pairs, _, length = tokens.shape
+        key = key if self.fixed is None else self.fixed
+
+        def of(denoiser: Denoiser, draws: Draws) -> Float[Array, "n P 2"]:
+            rows, where = tokens.reshape(-1, length), eligible.reshape(-1, length)
+            found = elbos(denoiser, rows, draws, vocab=self.vocab, eligible=where, nll=self.nll, remat=self.two_pass)
+            return found.reshape(self.allocation.draws, -1, pairs, 2).mean(1)  # over the ways of a law
+
+        draws = self.draw(key, ids, eligible)
+        policy = of(denoiser.policy, draws)
+        if denoiser.reference is None:
+            return Scores(policy, jnp.moveaxis(batch["bounds"], 2, 0))
+        own = draws if self.shared else self.draw(jax.random.fold_in(key, _REFERENCE), ids, eligible)
+        return Scores(policy, jax.lax.stop_gradient(of(denoiser.reference, own)))
+
+    def __call__(self, denoiser: Against, batch: dict[str, Array], key: Key[Array, ""], size: int) -> Terms:
+        found = self.scores(denoiser, batch, key)
+        score = found.score(self.beta)
+        loss = jax.nn.softplus(-score)
+        if self.sft:
+            loss = loss - self.sft * found.policy[:, :, 0].mean(0)
+        return Terms(loss, jnp.ones_like(batch["ids"]), batch["eligible"].sum((1, 2)))
