@@ -17,6 +17,7 @@ class Terms(NamedTuple):
     tokens: Int[Array, "B"]  # how many tokens that is about
     scored: Int[Array, "B"]  # how many cross-entropies were summed for it
     hidden: Int[Array, "B"] | None = None  # how many tokens its draw hides, in the first way if there are several
+    also: dict[str, Float[Array, "B"]] | None = None  # what else is worth a look: a step's metrics have the means
 
 
 def negative_elbo(

@@ -93,8 +93,10 @@ class Preference:
     the scores and the second, with their coefficients, the gradient. The same gradient, up to rounding.
     fixed: the draws of a pair are the same at every step, so that the reference's bounds can be kept.
 
-    A term is softplus(-s) + sft x NELBO(y_w), and `tokens` counts pairs, so a mean over `tokens` is one over pairs.
-    ValueError for beta <= 0 and sft < 0.
+    A term is softplus(-s) + sft x NELBO(y_w). `tokens` counts pairs, so that their mean is one over pairs, and
+    `scored` estimates of the policy's bounds. `also` has, of each pair, `accuracy` 1[s > 0], `margin` s,
+    `score_variance` as `Scores.variance` where n > 1, and `drift`, the mean of B_reference - B_policy of its answers:
+    where those came from the reference, a proxy of KL(reference | policy). ValueError for beta <= 0 and sft < 0.
     """
 
     vocab: int
@@ -146,4 +148,9 @@ class Preference:
         loss = jax.nn.softplus(-score)
         if self.sft:
             loss = loss - self.sft * found.policy[:, :, 0].mean(0)
-        return Terms(loss, jnp.ones_like(batch["ids"]), batch["eligible"].sum((1, 2)))
+        gain = found.policy.mean(0) - found.reference.mean(0)
+        also = {"accuracy": (score > 0).astype(score.dtype), "margin": score, "drift": -gain.mean(1)}
+        if self.allocation.draws > 1:
+            also["score_variance"] = found.variance(self.beta, self.shared or denoiser.reference is None)
+        scored = 2 * self.allocation.draws * jnp.ones_like(batch["ids"])
+        return Terms(loss, jnp.ones_like(batch["ids"]), scored, also=also)

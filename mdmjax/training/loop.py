@@ -52,6 +52,7 @@ def train(
     say: Callable[[str], None] = lambda line: None,
     on_start: Callable[[int], None] = lambda step: None,
     monitor: Callable[[int, TrainState], Callable | None] = lambda step, state: None,
+    frozen: Any = None,
 ) -> Outcome:
     """Train to `plan.steps`, from the newest intact checkpoint if there is one.
 
@@ -59,9 +60,9 @@ def train(
     `batches` yields this process's rows and has `get_state` / `set_state`. `evaluate(state)` returns the bound and may
     write its own rows; `write(step, **numbers)` receives the metrics of a step; `progress` and `say` inform a person.
     `on_start(step)` is called once the starting step is known. `monitor(step, state)` may start to measure something on
-    the device, and then returns what fetches the numbers, which are written with those of the step. Raises
-    NonFiniteLoss where a loss, a gradient or the bound is not finite, with the step, its example ids and the last good
-    checkpoint named.
+    the device, and then returns what fetches the numbers, which are written with those of the step. `frozen` is given
+    to every step, placed by the layout; no checkpoint holds it. Raises NonFiniteLoss where a loss, a gradient or the
+    bound is not finite, with the step, its example ids and the last good checkpoint named.
     """
     # ---- state: from the newest checkpoint, else from the initialiser
     restored = restore(layout, make_state, checkpoints, say)
@@ -78,7 +79,8 @@ def train(
         return before + time.monotonic() - began
 
     # ---- step: compiled at its first call, the state donated
-    compiled = layout.step(step, state)
+    beside = () if frozen is None else (frozen,)
+    compiled = layout.step(step, state, *beside)
     stop = _StopSignal()
     pending = None  # the step on the device: (number, example ids, metrics not yet fetched, what the monitor returned)
     bound = None
@@ -118,7 +120,7 @@ def train(
             for number in range(start + 1, plan.steps + 1):
                 batch = next(batches)
                 position = batches.get_state()
-                state, metrics = compiled(state, layout.put(batch))
+                state, metrics = compiled(state, layout.put(batch), *beside)
                 collect()
                 pending = (number, batch["ids"], metrics, monitor(number, state))
 

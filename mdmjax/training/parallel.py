@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -137,12 +138,17 @@ class MeshLayout:
         """The inverse of `shared`."""
         return state
 
-    def step(self, function: Callable, state: Any) -> Callable:
-        """`(state, batch) -> (state, metrics)` compiled; the state is donated."""
-        placed = jax.tree.map(lambda x: x.sharding, state)
+    def place(self, tree: Any) -> Any:
+        """Arrays of the host, every leaf placed by the rules."""
+        return jax.device_put(tree, infer_sharding(tree, self.mesh, self.rules))
+
+    def step(self, function: Callable, state: Any, frozen: Any = None) -> Callable:
+        """`(state, batch) -> (state, metrics)` compiled, or `(state, batch, frozen)`; the state is donated."""
+        where = lambda tree: jax.tree.map(lambda x: x.sharding, tree)
+        placed = where(state)
         return jax.jit(
             function,
-            in_shardings=(placed, self._rows),
+            in_shardings=(placed, self._rows, *(() if frozen is None else (where(frozen),))),
             out_shardings=(placed, self._everywhere),
             donate_argnames=("state",),
         )
@@ -198,9 +204,13 @@ class PmapLayout:
         devices = jax.local_device_count()
         return {k: v.reshape(devices, v.shape[0] // devices, *v.shape[1:]) for k, v in batch.items()}
 
-    def step(self, function: Callable, state: Any) -> Callable:
+    def place(self, tree: Any) -> Any:
+        return jax.tree.map(jnp.asarray, tree)
+
+    def step(self, function: Callable, state: Any, frozen: Any = None) -> Callable:
         donated = (0,) if jax.process_count() == 1 else ()  # over processes a donated state would be gone afterwards
-        return jax.pmap(function, axis_name=self.axis, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
+        axes = (None, 0) if frozen is None else (None, 0, None)
+        return jax.pmap(function, axis_name=self.axis, in_axes=axes, out_axes=None, donate_argnums=donated)
 
     def map(self, function: Callable) -> Callable:
         mapped = jax.pmap(function, axis_name=self.axis, in_axes=(None, 0))

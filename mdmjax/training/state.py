@@ -86,12 +86,15 @@ class Step:
     the `shards` device shares of the batch. `axis` is the mapped axis under pmap. Draws are keyed by example, so none
     of this changes the loss.
 
+    What is not trained may come beside the batch: `step(state, batch, frozen)` binds with `bind(params, frozen)`, be it
+    the reference of a preference or the weights below adapters. It is neither donated nor part of a checkpoint.
+
     Where the state has a `law`, it takes the place of the objective's, and every `refit_every` steps, the first among
     them, it is `refit(bind, params, batch, key, law)` (`variance.Refit`) before the step draws. Where it has a
     `baseline`, the metrics have `loss_adjusted` too, and nothing else changes.
     """
 
-    bind: Callable  # params -> denoiser
+    bind: Callable  # params -> denoiser, or (params, frozen) -> what the objective takes
     objective: Callable
     optimizer: optax.GradientTransformation
     learning_rate: optax.Schedule
@@ -103,23 +106,27 @@ class Step:
     refit: Callable | None = None
     refit_every: int = 1000
 
-    def __call__(self, state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+    def __call__(
+        self, state: TrainState, batch: dict[str, Array], frozen: Any = None
+    ) -> tuple[TrainState, dict[str, Array]]:
         key = use_key(state.key, state.step, DRAWS)
         law, objective = self._law(state, batch), self.objective
         if law is not None:
             objective = dataclasses.replace(objective, law=law)
 
         def nats(params, part):
-            terms = objective(self.bind(params), part, key, self.size)
+            bound = self.bind(params) if frozen is None else self.bind(params, frozen)
+            terms = objective(bound, part, key, self.size)
             # What only looks on is kept apart: fused with the rest it would change the order of sums, and so the last
             # bits of the gradient (which, over several devices of a CPU, XLA may do nevertheless).
             seen = jax.lax.optimization_barrier(jax.lax.stop_gradient(terms))
             sums = None if state.baseline is None else state.baseline.sums(seen)
-            return terms.nats.sum(), (seen.nats.sum(), seen.tokens.sum(), seen.scored.sum(), sums)
+            also = jax.tree.map(jnp.sum, seen.also)
+            return terms.nats.sum(), (seen.nats.sum(), seen.tokens.sum(), seen.scored.sum(), also, sums)
 
         value_and_grad = jax.value_and_grad(nats, has_aux=True)
         if self.micro == 1:
-            (_, (total, tokens, scored, sums)), grads = value_and_grad(state.params, batch)
+            (_, (total, tokens, scored, also, sums)), grads = value_and_grad(state.params, batch)
         else:
             parts = _split(batch, self.micro, self.shards)
             shapes = jax.eval_shape(value_and_grad, state.params, jax.tree.map(lambda x: x[0], parts))
@@ -128,9 +135,11 @@ class Step:
             def add(before, part):
                 return jax.tree.map(jnp.add, before, value_and_grad(state.params, part)), None
 
-            ((_, (total, tokens, scored, sums)), grads), _ = jax.lax.scan(add, zeros, parts)
+            ((_, (total, tokens, scored, also, sums)), grads), _ = jax.lax.scan(add, zeros, parts)
         if self.axis is not None:
-            total, tokens, scored, sums, grads = jax.lax.psum((total, tokens, scored, sums, grads), self.axis)
+            total, tokens, scored, also, sums, grads = jax.lax.psum(
+                (total, tokens, scored, also, sums, grads), self.axis
+            )
 
         grads = jax.tree.map(lambda g: g / tokens, grads)
         updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
@@ -142,7 +151,7 @@ class Step:
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": jnp.asarray(self.learning_rate(state.step), jnp.float32),
             "scored": scored,
-        }
+        } | {name: value / self.size for name, value in (also or {}).items()}
         baseline = state.baseline
         if baseline is not None:
             baseline, taken = baseline.step(sums)
