@@ -4,6 +4,7 @@ from mdmjax.networks.attention import Attend, Splash, cudnn, naive, xla
 from mdmjax.networks.functional import Bound, Model, parameter_count
 from mdmjax.networks.legality import Legal
 from mdmjax.networks.linear import LinearConfig, linear
+from mdmjax.networks.lora import LoRA
 from mdmjax.networks.policy import PolicyConfig, policy_network
 from mdmjax.networks.relations import BlockCausal, Relations, grid_relations
 from mdmjax.networks.transformer import TransformerConfig, forward_flops, transformer
@@ -14,6 +15,7 @@ __all__ = [
     "Bound",
     "Legal",
     "LinearConfig",
+    "LoRA",
     "Model",
     "PolicyConfig",
     "Relations",
