@@ -30,11 +30,12 @@ _REFERENCE = 16  # use of the key of a draw: the draws of a reference that share
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Against:
-    """The policy that is trained, and the reference that it is held against; None where its bounds come with the
-    batch."""
+    """The policy that is trained, and what it is held against: the reference (None where its bounds come with the
+    batch, or there is none), and the policy that wrote the completions, where that is another one."""
 
     policy: Denoiser
-    reference: Denoiser | None
+    reference: Denoiser | None = None
+    old: Denoiser | None = None
 
 
 def elbos(

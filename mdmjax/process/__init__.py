@@ -5,6 +5,7 @@ from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, Kumaraswamy
 from mdmjax.process.densities import Bins, Density, PowerRate, Uniform, fit_bins, log_edges, mix, tabulated
 from mdmjax.process.draws import Continuous, Copies, Discrete, ExactCount, Law, Rates, hazard, mirror, single
 from mdmjax.process.epr import EPR, fit_epr
+from mdmjax.process.fixed_rates import CoupledCounts, Quadrature
 from mdmjax.process.importance import Clipped, Complementary, Delimiters, Importance, Union
 from mdmjax.process.multivariate import PositionPowers, ValuePowers, check_log_weights
 from mdmjax.process.orders import PlackettLuce, centred, check_order, fixed_order
@@ -29,6 +30,7 @@ __all__ = [
     "Continuous",
     "Copies",
     "Cosine",
+    "CoupledCounts",
     "Delimiters",
     "Density",
     "Discrete",
@@ -46,6 +48,7 @@ __all__ = [
     "Polynomial",
     "PositionPowers",
     "PowerRate",
+    "Quadrature",
     "Rates",
     "Sine",
     "SineSquared",

@@ -32,6 +32,7 @@ from mdmjax.variance.preference import (
     score_law,
 )
 from mdmjax.variance.statistics import BatchStatistic, DrawStatistic, grouped
+from mdmjax.variance.surrogates import surrogate_means
 
 __all__ = [
     "Baseline",
@@ -72,5 +73,6 @@ __all__ = [
     "second_moment",
     "spread_of",
     "starting_law",
+    "surrogate_means",
     "tail_slope",
 ]
