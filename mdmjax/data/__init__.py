@@ -1,6 +1,7 @@
 """Corpora, tables, tasks, vocabularies, and resumable batches of them."""
 
 from mdmjax.data import sudoku, sudoku_puzzles
+from mdmjax.data.answers import Layout, PairSource, Record, characters_of, preference_pairs, read_records
 from mdmjax.data.arithmetic import Sums, sums
 from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
 from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
@@ -15,6 +16,9 @@ __all__ = [
     "Columns",
     "Corpus",
     "HuggingFace",
+    "Layout",
+    "PairSource",
+    "Record",
     "RowSource",
     "Source",
     "Sums",
@@ -22,8 +26,11 @@ __all__ = [
     "Vocabulary",
     "WindowSource",
     "batches",
+    "characters_of",
     "evaluation_windows",
+    "preference_pairs",
     "python_docs",
+    "read_records",
     "sudoku",
     "sudoku_puzzles",
     "sums",

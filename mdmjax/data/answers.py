@@ -1,0 +1,170 @@
+"""Prompts with their answers, from JSON lines: rows for fine-tuning, and pairs of answers for preferences.
+
+A row is the prompt, what stands `between`, the answer and the `end`, then padding. The answer and the end are eligible;
+the prompt never is.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int32, Integer
+
+from mdmjax.data.pipeline import Fields, RowSource
+from mdmjax.data.vocabularies import Characters, Vocabulary
+
+END = "\0"
+
+
+class Record(NamedTuple):
+    """A line of a file of JSON lines."""
+
+    path: str
+    line: int  # from 1
+    fields: Mapping[str, str]
+
+    def error(self, what: str) -> ValueError:
+        """A ValueError that begins with where this is."""
+        return ValueError(f"{self.path}, line {self.line}: {what}")
+
+
+def read_records(path: str | os.PathLike, fields: Sequence[str]) -> list[Record]:
+    """The records of a UTF-8 file with a JSON object on each line, of which `fields` are texts that are not empty.
+
+    Lines without anything are passed over. FileNotFoundError; ValueError, naming the file, the line and the field, for
+    what is not JSON or not an object, for a field that is missing, empty or no text, and for a file without records.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file {str(path)!r}: give a file with a JSON object on each line")
+    records = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            record = Record(str(path), number, {})
+            try:
+                found = json.loads(line.decode("utf-8-sig"))
+            except UnicodeDecodeError as error:
+                raise record.error(f"byte {error.start} is not UTF-8; give a text file") from None
+            except json.JSONDecodeError as error:
+                raise record.error(f"no JSON ({error.msg} at column {error.colno}); an object is needed") from None
+            if not isinstance(found, dict):
+                raise record.error(f"a {type(found).__name__}, and an object with {', '.join(fields)} is needed")
+            for field in fields:
+                if field not in found:
+                    raise record.error(f"the field {field!r} is missing; there are {', '.join(found) or 'none'}")
+                if not isinstance(found[field], str) or not found[field].strip():
+                    raise record.error(f"the field {field!r} is {json.dumps(found[field])}: a text is needed")
+            records.append(Record(str(path), number, {field: found[field] for field in fields}))
+    if not records:
+        raise ValueError(f"{str(path)!r} holds no record: a JSON object on each line is needed")
+    return records
+
+
+def characters_of(records: Iterable[Record], *more: str) -> Characters:
+    """The characters of all fields, and of some more texts."""
+    return Characters.of("".join([*more, *(text for record in records for text in record.fields.values())]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a prompt and its answer become a row of `length` tokens.
+
+    fill: the rest of a row is the end again and again, and eligible (as LLaDA is fine-tuned, arXiv 2502.09992), so that
+    a model learns where an answer ends in a canvas that is too long; it then counts in the bound of the answer. Else
+    the rest is PAD, which is not eligible, and the network must not attend to it (`TransformerConfig.pads`).
+    ValueError for length < 1 and an empty end.
+    """
+
+    vocabulary: Vocabulary
+    length: int
+    between: str = "\n"
+    end: str = END
+    fill: bool = False
+
+    def __post_init__(self):
+        if self.length < 1 or not self.end:
+            raise ValueError(f"Layout(length={self.length}, end={self.end!r}): a length of at least 1 and an end")
+
+    def row(self, record: Record, prompt: str, answer: str) -> tuple[Int32[np.ndarray, "L"], Bool[np.ndarray, "L"]]:
+        """(tokens, eligible) of two fields of a record. ValueError that names it and the field: for a text that the
+        vocabulary cannot write, and where both are longer than a row."""
+        texts = {prompt: record.fields[prompt] + self.between, answer: record.fields[answer] + self.end}
+        parts = []
+        for field, text in texts.items():
+            try:
+                parts.append(self.vocabulary.encode(text))
+            except ValueError as error:
+                raise record.error(f"the field {field!r}: {error}") from None
+        size = sum(map(len, parts))
+        if size > self.length:
+            raise record.error(
+                f"{prompt!r} and {answer!r} have {size} tokens with what ends them, and the length is {self.length}: "
+                "use a greater length, or leave the record out"
+            )
+        rest = self.length - size
+        end = self.vocabulary.encode(self.end)
+        tail = np.resize(end, rest) if self.fill else np.full(rest, self.vocabulary.size + 1)
+        eligible = np.arange(self.length) >= len(parts[0])
+        if not self.fill:
+            eligible &= np.arange(self.length) < size
+        return np.concatenate([*parts, tail]).astype(np.int32), eligible
+
+    def rows(self, records: Sequence[Record], prompt: str, answer: str) -> RowSource:
+        """All records. ValueError as `row`, for the first that does not fit."""
+        return RowSource(*map(np.stack, zip(*(self.row(r, prompt, answer) for r in records), strict=True)))
+
+    def text(self, tokens: Integer[np.ndarray, "L"], eligible: Bool[np.ndarray, "L"]) -> str:
+        """What stands in the eligible positions, up to the first end."""
+        return self.vocabulary.decode(tokens[eligible]).partition(self.end)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class PairSource:
+    """Pairs of answers: tokens and eligible [N, 2, L], the preferred one first; `bounds` [N, 2, n] of a reference.
+
+    ValueError for shapes that do not fit.
+    """
+
+    tokens: np.ndarray
+    eligible: np.ndarray
+    bounds: np.ndarray | None = None
+
+    def __post_init__(self):
+        shape = self.tokens.shape
+        if len(shape) != 3 or shape[1] != 2 or not shape[0] or self.eligible.shape != shape:
+            raise ValueError(f"tokens {shape} and eligible {self.eligible.shape}: both must be [N, 2, L], N >= 1")
+        if self.bounds is not None and self.bounds.shape[:2] != shape[:2]:
+            raise ValueError(f"bounds {self.bounds.shape}: must be [N, 2, n] with N = {shape[0]}")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
+        """The pairs at `indices`, which are also their numbers `pair` [b]: draws that stay the same go by them."""
+        found = {"tokens": self.tokens[indices].astype(np.int32), "eligible": self.eligible[indices]}
+        if self.bounds is not None:
+            found["bounds"] = self.bounds[indices]
+        return found | {"pair": indices.astype(np.int32)}
+
+
+def preference_pairs(
+    records: Sequence[Record], layout: Layout, fields: tuple[str, str, str] = ("prompt", "chosen", "rejected")
+) -> PairSource:
+    """The pairs of records with (prompt, preferred answer, other answer).
+
+    ValueError that names the record: as `Layout.row`, and for two answers that are the same.
+    """
+    prompt, chosen, rejected = fields
+    rows = []
+    for record in records:
+        if record.fields[chosen] == record.fields[rejected]:
+            raise record.error(f"{chosen!r} and {rejected!r} are the same: there is nothing to prefer")
+        rows.append([layout.row(record, prompt, answer) for answer in (chosen, rejected)])
+    tokens, eligible = (np.stack([np.stack([answer[k] for answer in row]) for row in rows]) for k in range(2))
+    return PairSource(tokens, eligible)

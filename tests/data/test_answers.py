@@ -1,0 +1,104 @@
+"""Prompts and answers: what becomes of a record, and what is said of one that will not do."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mdmjax.data import Bytes, Characters, Layout, PairSource, characters_of, preference_pairs, read_records
+
+GSM8K = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k.test.jsonl"
+PAIR = dict(prompt="1+1", chosen="2", rejected="3")
+
+
+def written(tmp_path, *lines):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+def pairs_of(path, length=12, **choices):
+    records = read_records(path, ("prompt", "chosen", "rejected"))
+    return preference_pairs(records, Layout(characters_of(records, "\n\0"), length, **choices))
+
+
+def test_a_row_is_prompt_answer_end_and_padding(tmp_path):
+    """Only the answer and its end may be hidden; filled up with ends, those too."""
+    records = read_records(written(tmp_path, dict(q="ab", a="c", other=1), "", dict(q="a", a="cc")), ("q", "a"))
+    assert [r.line for r in records] == [1, 3]
+    vocabulary = characters_of(records, "\n\0")
+    assert vocabulary == Characters("\0\nabc")
+    layout = Layout(vocabulary, 7)
+    source = layout.rows(records, "q", "a")
+    pad = vocabulary.size + 1
+    assert source.rows.tolist() == [[2, 3, 1, 4, 0, pad, pad], [2, 1, 4, 4, 0, pad, pad]]
+    assert source.eligible.tolist() == [[False] * 3 + [True] * 2 + [False] * 2, [False] * 2 + [True] * 3 + [False] * 2]
+    filled = Layout(vocabulary, 7, fill=True).rows(records, "q", "a")
+    assert filled.rows.tolist() == [[2, 3, 1, 4, 0, 0, 0], [2, 1, 4, 4, 0, 0, 0]]
+    assert filled.eligible[:, 2:].tolist() == [[False] + [True] * 4, [True] * 5]
+    for made in (source, filled):
+        assert [layout.text(*row) for row in zip(made.rows, made.eligible, strict=True)] == ["c", "cc"]
+    longer = Layout(vocabulary, 8, between="\n\n", end="\0\0", fill=True).rows(records, "q", "a")
+    assert longer.rows[0].tolist() == [2, 3, 1, 1, 4, 0, 0, 0]
+
+
+def test_pairs_have_the_preferred_answer_first(tmp_path):
+    source = pairs_of(written(tmp_path, PAIR, dict(prompt="2+9", chosen="11", rejected="1")))
+    assert len(source) == 2 and source.tokens.shape == source.eligible.shape == (2, 2, 12)
+    layout = Layout(Characters("\0\n+12349"), 12)
+    batch = source.gather(np.array([1, 0]))
+    assert batch["tokens"].dtype == np.int32 and batch["pair"].tolist() == [1, 0]
+    same = layout.vocabulary == Characters("\0\n+12349")
+    assert same and (batch["eligible"].sum(2) == [[3, 2], [2, 2]]).all()
+    kept = PairSource(source.tokens, source.eligible, np.arange(8.0).reshape(2, 2, 2))
+    assert kept.gather(np.array([1]))["bounds"].tolist() == [[[4, 5], [6, 7]]]
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("{", "line 2: no JSON"),
+        ("[1]", "line 2: a list, and an object with prompt, chosen, rejected is needed"),
+        (dict(prompt="1+1", chosen="2"), "line 2: the field 'rejected' is missing; there are prompt, chosen"),
+        (PAIR | dict(chosen=""), "line 2: the field 'chosen' is \"\": a text is needed"),
+        (PAIR | dict(chosen=2), "line 2: the field 'chosen' is 2: a text is needed"),
+        (PAIR | dict(rejected="2"), "line 2: 'chosen' and 'rejected' are the same"),
+        (PAIR | dict(prompt="1+1111111"), "line 2: 'prompt' and 'chosen' have 12 tokens"),
+        (PAIR | dict(rejected="2 or so"), "line 2: 'prompt' and 'rejected' have 12 tokens"),
+    ],
+)
+def test_a_record_that_will_not_do_is_named(tmp_path, line, words):
+    path = written(tmp_path, PAIR, line)
+    with pytest.raises(ValueError) as error:
+        pairs_of(path, length=11)
+    assert str(error.value).startswith(f"{path}, ") and words in str(error.value), error.value
+
+
+def test_other_mistakes(tmp_path):
+    records = read_records(written(tmp_path, PAIR), ("prompt", "chosen", "rejected"))
+    with pytest.raises(ValueError, match="line 1: the field 'chosen': character '2'"):
+        preference_pairs(records, Layout(Characters("1+3\n\0"), 12))
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_records(tmp_path / "none", ("a",))
+    with pytest.raises(ValueError, match="holds no record"):
+        read_records(written(tmp_path, ""), ("a",))
+    (tmp_path / "bytes").write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(ValueError, match="line 1: byte 7 is not UTF-8"):
+        read_records(tmp_path / "bytes", ("a",))
+    with pytest.raises(ValueError, match="a length of at least 1 and an end"):
+        Layout(Bytes(), 4, end="")
+    with pytest.raises(ValueError, match=r"both must be \[N, 2, L\]"):
+        PairSource(np.zeros((2, 4), int), np.ones((2, 4), bool))
+    with pytest.raises(ValueError, match="with N = 1"):
+        PairSource(np.zeros((1, 2, 4), int), np.ones((1, 2, 4), bool), np.zeros((2, 2, 1)))
+
+
+@pytest.mark.skipif(not GSM8K.exists(), reason="needs gsm8k.test.jsonl beside the checkout")
+def test_word_problems_of_primary_school():
+    """Real records: all of them fit, and each answer reads back as it was."""
+    records = read_records(GSM8K, ("question", "answer"))
+    source = Layout(Bytes(), 2048).rows(records, "question", "answer")
+    assert len(source) == 1319 and all("####" in r.fields["answer"] for r in records)
+    for k in (0, 700, 1318):
+        assert Layout(Bytes(), 1).text(source.rows[k], source.eligible[k]) == records[k].fields["answer"]
