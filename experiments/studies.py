@@ -69,6 +69,7 @@ def train_seeds(
     measured: str,
     measure: Callable[[Any], np.ndarray],
     log_every: int = 1,
+    frozen: Any = None,
 ) -> training.Outcome:
     """Trains all seeds in the folder, from its newest checkpoint. `measure(averages)` gives one number for each seed,
     written as `measured`/0, ..., whose mean is the bound that is shown."""
@@ -81,6 +82,7 @@ def train_seeds(
     return train_in(
         folder, evaluate, plan=training.Plan(c.steps, c.evaluate_every, c.evaluate_every, log_every),
         make_state=arm.make_states, step=arm.step, layout=layout, batches=batches, progress=progress, say=cli.log,
+        frozen=frozen,
     )  # fmt: skip
 
 

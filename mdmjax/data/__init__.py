@@ -2,7 +2,7 @@
 
 from mdmjax.data import sudoku, sudoku_puzzles
 from mdmjax.data.answers import Layout, PairSource, Record, characters_of, preference_pairs, read_records
-from mdmjax.data.arithmetic import Sums, sums
+from mdmjax.data.arithmetic import Sums, Workings, sums, workings
 from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
 from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
 from mdmjax.data.tables import table
@@ -25,6 +25,7 @@ __all__ = [
     "UnknownCharacter",
     "Vocabulary",
     "WindowSource",
+    "Workings",
     "batches",
     "characters_of",
     "evaluation_windows",
@@ -38,4 +39,5 @@ __all__ = [
     "text_files",
     "tfds",
     "vocabulary_from_dict",
+    "workings",
 ]

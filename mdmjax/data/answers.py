@@ -126,21 +126,15 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True)
 class PairSource:
-    """Pairs of answers: tokens and eligible [N, 2, L], the preferred one first; `bounds` [N, 2, n] of a reference.
-
-    ValueError for shapes that do not fit.
-    """
+    """Pairs of answers: tokens and eligible [N, 2, L], the preferred one first. ValueError for other shapes."""
 
     tokens: np.ndarray
     eligible: np.ndarray
-    bounds: np.ndarray | None = None
 
     def __post_init__(self):
         shape = self.tokens.shape
         if len(shape) != 3 or shape[1] != 2 or not shape[0] or self.eligible.shape != shape:
             raise ValueError(f"tokens {shape} and eligible {self.eligible.shape}: both must be [N, 2, L], N >= 1")
-        if self.bounds is not None and self.bounds.shape[:2] != shape[:2]:
-            raise ValueError(f"bounds {self.bounds.shape}: must be [N, 2, n] with N = {shape[0]}")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -148,8 +142,6 @@ class PairSource:
     def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
         """The pairs at `indices`, which are also their numbers `pair` [b]: draws that stay the same go by them."""
         found = {"tokens": self.tokens[indices].astype(np.int32), "eligible": self.eligible[indices]}
-        if self.bounds is not None:
-            found["bounds"] = self.bounds[indices]
         return found | {"pair": indices.astype(np.int32)}
 
 

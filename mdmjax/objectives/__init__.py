@@ -3,7 +3,7 @@
 from mdmjax.objectives.bounds import Terms, autoregressive, negative_elbo
 from mdmjax.objectives.learned_orders import OrderDraws, OrderSpace, TimeSpace, learned_order_bound, surrogate
 from mdmjax.objectives.learned_training import LearnedOrder, Ordered
-from mdmjax.objectives.preference import Against, Preference, Scores, elbos
+from mdmjax.objectives.preference import Against, KeptBounds, Preference, Scores, elbos
 from mdmjax.objectives.readout import Packed, dense, independent_share, systematic_share
 from mdmjax.objectives.training import Autoregressive, MaskedDiffusion
 from mdmjax.objectives.value_rates import (
@@ -18,6 +18,7 @@ from mdmjax.objectives.value_rates import (
 __all__ = [
     "Against",
     "Autoregressive",
+    "KeptBounds",
     "LearnedOrder",
     "LearnedValues",
     "MaskedDiffusion",

@@ -29,12 +29,20 @@ _REFERENCE = 16  # use of the key of a draw: the draws of a reference that share
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class KeptBounds:
+    """In place of a reference that is asked: its bounds of N pairs, for draws that stay the same."""
+
+    values: Float[Array, "N 2 n"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Against:
-    """The policy that is trained, and what it is held against: the reference (None where its bounds come with the
-    batch, or there is none), and the policy that wrote the completions, where that is another one."""
+    """The policy that is trained, and what it is held against: the reference, if there is one, and the policy that
+    wrote the completions, where that is another one."""
 
     policy: Denoiser
-    reference: Denoiser | None = None
+    reference: Denoiser | KeptBounds | None = None
     old: Denoiser | None = None
 
 
@@ -83,7 +91,7 @@ class Preference:
     """DPO on ELBOs: `objective(Against(policy, reference), batch, key, size) -> Terms`, a term for each pair.
 
     The batch holds `tokens` [P, 2, L] and `eligible` [P, 2, L], the preferred answer first and only answers eligible,
-    and the pairs' `ids` [P]; `bounds` [P, 2, n] of the reference, if it is not asked (`fixed` draws).
+    and the pairs' `ids` [P].
 
     allocation, law: the draws of each answer. n x 2 P denoiser rows of the policy, and as many of the reference.
     shared: the reference sees the policy's draws. Else it has draws of its own, which costs variance and gains nothing.
@@ -92,7 +100,8 @@ class Preference:
     sft: weight of the negative ELBO of y_w, from the same draws.
     two_pass: the gradient makes every call anew, one at a time, so its memory is that of one draw: the first pass gives
     the scores and the second, with their coefficients, the gradient. The same gradient, up to rounding.
-    fixed: the draws of a pair are the same at every step, so that the reference's bounds can be kept.
+    fixed: the key of draws that stay the same at every step, by the pairs' numbers in their source (`pair` [P] of the
+    batch), so that the reference's bounds can be kept: `Against(policy, KeptBounds(...))`.
 
     A term is softplus(-s) + sft x NELBO(y_w). `tokens` counts pairs, so that their mean is one over pairs, and
     `scored` estimates of the policy's bounds. `also` has, of each pair, `accuracy` 1[s > 0], `margin` s,
@@ -127,9 +136,9 @@ class Preference:
 
     def scores(self, denoiser: Against, batch: dict[str, Array], key: Key[Array, ""]) -> Scores:
         """The bounds of every draw; those of the reference have no gradient."""
-        tokens, eligible, ids = batch["tokens"], batch["eligible"], batch["ids"]
+        tokens, eligible = batch["tokens"], batch["eligible"]
         pairs, _, length = tokens.shape
-        key = key if self.fixed is None else self.fixed
+        ids, key = (batch["ids"], key) if self.fixed is None else (batch["pair"], self.fixed)
 
         def of(denoiser: Denoiser, draws: Draws) -> Float[Array, "n P 2"]:
             rows, where = tokens.reshape(-1, length), eligible.reshape(-1, length)
@@ -138,8 +147,8 @@ class Preference:
 
         draws = self.draw(key, ids, eligible)
         policy = of(denoiser.policy, draws)
-        if denoiser.reference is None:
-            return Scores(policy, jnp.moveaxis(batch["bounds"], 2, 0))
+        if isinstance(denoiser.reference, KeptBounds):
+            return Scores(policy, jnp.moveaxis(denoiser.reference.values[batch["pair"]], 2, 0))
         own = draws if self.shared else self.draw(jax.random.fold_in(key, _REFERENCE), ids, eligible)
         return Scores(policy, jax.lax.stop_gradient(of(denoiser.reference, own)))
 
@@ -152,6 +161,6 @@ class Preference:
         gain = found.policy.mean(0) - found.reference.mean(0)
         also = {"accuracy": (score > 0).astype(score.dtype), "margin": score, "drift": -gain.mean(1)}
         if self.allocation.draws > 1:
-            also["score_variance"] = found.variance(self.beta, self.shared or denoiser.reference is None)
+            also["score_variance"] = found.variance(self.beta, self.shared)
         scored = 2 * self.allocation.draws * jnp.ones_like(batch["ids"])
         return Terms(loss, jnp.ones_like(batch["ids"]), scored, also=also)

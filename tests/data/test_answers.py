@@ -46,13 +46,9 @@ def test_a_row_is_prompt_answer_end_and_padding(tmp_path):
 def test_pairs_have_the_preferred_answer_first(tmp_path):
     source = pairs_of(written(tmp_path, PAIR, dict(prompt="2+9", chosen="11", rejected="1")))
     assert len(source) == 2 and source.tokens.shape == source.eligible.shape == (2, 2, 12)
-    layout = Layout(Characters("\0\n+12349"), 12)
     batch = source.gather(np.array([1, 0]))
     assert batch["tokens"].dtype == np.int32 and batch["pair"].tolist() == [1, 0]
-    same = layout.vocabulary == Characters("\0\n+12349")
-    assert same and (batch["eligible"].sum(2) == [[3, 2], [2, 2]]).all()
-    kept = PairSource(source.tokens, source.eligible, np.arange(8.0).reshape(2, 2, 2))
-    assert kept.gather(np.array([1]))["bounds"].tolist() == [[[4, 5], [6, 7]]]
+    assert (batch["eligible"].sum(2) == [[3, 2], [2, 2]]).all()
 
 
 @pytest.mark.parametrize(
@@ -90,8 +86,6 @@ def test_other_mistakes(tmp_path):
         Layout(Bytes(), 4, end="")
     with pytest.raises(ValueError, match=r"both must be \[N, 2, L\]"):
         PairSource(np.zeros((2, 4), int), np.ones((2, 4), bool))
-    with pytest.raises(ValueError, match="with N = 1"):
-        PairSource(np.zeros((1, 2, 4), int), np.ones((1, 2, 4), bool), np.zeros((2, 2, 1)))
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="needs gsm8k.test.jsonl beside the checkout")

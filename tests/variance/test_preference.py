@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mdmjax.analysis import all_states, table_denoiser
 from mdmjax.networks import TransformerConfig, transformer
-from mdmjax.objectives import Against, Preference, elbos, negative_elbo
+from mdmjax.objectives import Against, KeptBounds, Preference, elbos, negative_elbo
 from mdmjax.process import Allocation, Continuous, Copies, ExactCount, iid, stratified, systematic
 from mdmjax.variance import (
     count_law,
@@ -52,6 +52,7 @@ def pair(rows, pairs=1):
         tokens=jnp.tile(jnp.asarray(rows)[None], (pairs, 1, 1)),
         eligible=jnp.ones((pairs, *rows.shape), bool),
         ids=jnp.arange(pairs),
+        pair=1 + jnp.arange(pairs),
     )
 
 
@@ -283,11 +284,11 @@ def test_the_gradient_is_that_of_the_formula(x64):
 
 def test_identities_of_the_score():
     """Turned around where the answers are; a constant in both models' bounds of an answer changes nothing; bounds of
-    the reference that come with the batch are those that it gives."""
+    the reference that are kept are those that it gives."""
     run, both, batch = shown(pairs=3, fixed=jax.random.key(5))
     terms, found = run(both, batch, jax.random.key(0))
-    kept = batch | {"bounds": jnp.moveaxis(found.reference, 0, 2)}
-    again, same = run(Against(both.policy, None), kept, jax.random.key(1))
+    kept = KeptBounds(jnp.concatenate([jnp.zeros((1, 2, 8)), jnp.moveaxis(found.reference, 0, 2)]))
+    again, same = run(Against(both.policy, kept), batch, jax.random.key(1))
     assert (again.nats == terms.nats).all() and (same.policy == found.policy).all()
     moved = found._replace(policy=found.policy.at[:, :, 0].add(3.0), reference=found.reference.at[:, :, 0].add(3.0))
     np.testing.assert_allclose(moved.score(1.0), found.score(1.0), atol=1e-5)

@@ -1,0 +1,63 @@
+"""The fields of a config of `prefer`, with what each of them means."""
+
+from ml_collections import ConfigDict
+
+
+def prefer() -> ConfigDict:
+    """All fields of a config of `prefer`."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            seeds=5,  # runs of each arm, as one program
+            # RATESxMASKS draws of each bound; +apart: the reference has draws of its own; +iid, +stratified: how the
+            # rates of an answer are spread, systematic unless said; +together: both answers have the same rates;
+            # fine_tuning: on the preferred answers alone, for as many steps and denoiser calls as the first arm.
+            arms=("8x1", "fine_tuning"),
+            task="workings",  # workings: sums with their working, right and slipped | pairs: of a file of JSON lines
+            data=dict(
+                digits=3,  # of the numbers of the sums
+                rows=4000,  # sums that the start is fine-tuned on
+                pairs=2000,  # other sums, to prefer the right answer on
+                judged=512,  # other sums still
+                path="",  # of pairs: a file with prompt, chosen and rejected on each line
+                fields=("prompt", "chosen", "rejected"),
+                held_out=64,  # of its pairs, to be judged on
+                between="\n",  # what stands behind a prompt
+                end="\0",  # and behind an answer
+            ),
+            start=dict(
+                run="",  # of `train`, whose averaged parameters are policy and reference; else they are fine-tuned here
+                steps=1200,
+                batch=64,
+                learning_rate=4e-3,
+            ),
+            network=dict(width=64, depth=2, heads=4, qk_norm=True),
+            prefer=dict(
+                beta=0.2,
+                sft=0.05,  # weight of the negative ELBO of the preferred answer
+                law="exact_count",  # exact_count | continuous
+                fixed=False,  # a pair has the same draws at every step, and the reference's bounds are kept
+                two_pass=True,  # memory that does not grow with the draws
+                lora=0,  # rank of the adapters that are trained in place of the network; 0: the network is
+            ),
+            train=dict(
+                steps=150,
+                batch=16,  # pairs
+                learning_rate=5e-4,
+                warmup=10,
+                final=0.1,
+                weight_decay=0.0,
+                b1=0.9,
+                b2=0.98,
+                clip=1.0,
+                average=0.9,
+                log_every=1,
+                evaluate_every=25,
+            ),
+            evaluate=dict(
+                batch=128,
+                pairs=64,  # held-out pairs on which the score and its variance are measured
+                repeats=32,  # draws of each for it
+            ),
+        )
+    )

@@ -1,0 +1,18 @@
+"""Preferences on sums with their working: right ones against slips, from a model that makes some.
+
+python -m experiments.prefer --config=experiments/configs/prefer_arithmetic.py --workdir=runs/prefer
+"""
+
+from experiments.configs.base import variant
+from experiments.configs.base_prefer import prefer
+
+QUICK = dict(
+    seeds=2, data__rows=64, data__pairs=32, data__judged=16, data__held_out=8, data__digits=2, start__steps=10,
+    start__batch=16, network__width=16, network__depth=1, network__heads=2, train__steps=6, train__batch=4,
+    train__warmup=1, train__evaluate_every=3, evaluate__pairs=4, evaluate__repeats=3,
+)  # fmt: skip
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    return variant(prefer(), name, **QUICK)

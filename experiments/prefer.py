@@ -1,0 +1,85 @@
+"""Preference optimisation: a policy learns from pairs of answers to prefer one, against a reference that stays.
+
+The score of a pair is a difference of ELBOs, estimated (VRPO, arXiv 2505.19223). All seeds of an arm are one program;
+every arm starts from the same parameters and sees the same pairs, so arms are compared seed by seed. An arm that is
+done is not repeated when the same command is given again.
+"""
+
+import shlex
+import sys
+
+import jax
+import numpy as np
+
+from experiments import build, cli, prefer_report, runs, studies
+from experiments.configs.base_prefer import prefer as fields
+from experiments.prefer_arms import Arm, Start, right
+from experiments.prefer_tasks import TASKS
+from experiments.train import exit_when_told
+from mdmjax.reports import write_report
+
+POSITIVE = (
+    "seeds", "data.digits", "start.steps", "start.batch", "train.steps", "train.batch", "train.log_every",
+    "train.evaluate_every", "evaluate.batch", "evaluate.pairs",
+)  # fmt: skip
+
+
+@exit_when_told()
+def main(config, workdir):
+    """See the module."""
+    runs.quiet_orbax()
+    make = build.choose(config.task, "task", TASKS)
+    for name in POSITIVE:
+        group, _, field = name.rpartition(".")
+        if (value := (config[group] if group else config)[field]) < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")
+    if config.evaluate.repeats < 2:
+        raise ValueError(f"evaluate.repeats={config.evaluate.repeats}: a variance needs at least 2")
+    names = list(config.arms)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"arms={tuple(names)}: at least one, each named once")
+    run = runs.load(config.start.run, say=cli.log) if config.start.run else None
+    task = make(config.data, run)
+    start = None if run else Start(config, task)
+    model = run.experiment.model if run else start.model
+    shapes = jax.eval_shape(
+        lambda: jax.vmap(lambda x: x)(_spread(run.params, config.seeds)) if run else start.make_states().params
+    )
+    for name in names:  # so that a wrong field is named before anything is trained
+        Arm(config, task, name, model, shapes)
+    cli.check_workdir(workdir, config, defaults=cli.to_dict(fields()))
+    cli.log(f"{len(task.pairs):,} pairs of {task.length} tokens; {len(names)} arms of {config.seeds} seeds")
+
+    if run:
+        params, seconds = _spread(run.params, config.seeds), 0.0
+    else:
+        with cli.progress(config.start.steps) as bar:
+            outcome = start.train(workdir / "start", lambda step, loss, bound=None, **_: bar.update(step, loss=loss))
+        if not outcome.finished:
+            cli.log("stopped by a signal, all saved: the same command goes on from there")
+            return
+        params, seconds = outcome.state.average, outcome.elapsed
+    before = {"right": right(model, params, task).tolist(), "seconds": seconds}
+    if task.judged:
+        cli.log(f"the start answers {100 * np.mean(before['right']):.1f} % right")
+
+    arms = [Arm(config, task, name, model, params) for name in names]
+    results = studies.run(arms, workdir, lambda arm, folder, outcome: arm.result(folder, outcome))
+    if results is None:
+        return
+    report = prefer_report.report(
+        config, task, before, results, f"python -m experiments.prefer {shlex.join(sys.argv[1:])}"
+    )
+    page = write_report(workdir, report)
+    print(cli.summary(report))
+    print(f"\n{prefer_report.table(report)}")
+    cli.log(f"report: {page}")
+
+
+def _spread(params, seeds: int):
+    """The same parameters for every seed."""
+    return jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (seeds, *x.shape)), params)
+
+
+if __name__ == "__main__":
+    cli.run(main, fields)

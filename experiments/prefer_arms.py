@@ -1,0 +1,292 @@
+"""The runs of a preference experiment: the start, and from there every way of estimating the score."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import build, laws, studies
+from experiments.prefer_tasks import Task
+from experiments.study_arms import Batches
+from mdmjax import data, networks, objectives, process, sampling, training
+from mdmjax.objectives import Against, KeptBounds, Preference
+
+FINE_TUNING = "fine_tuning"
+_NAME = re.compile(r"(\d+)x(\d+)((?:\+\w+)*)")
+PAIRS, NOISE = 5, 6  # uses of the seed's key: the draws of pairs that stay, those by which noise is measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How the score of an arm is estimated."""
+
+    rates: int
+    masks: int
+    shared: bool = True  # policy and reference see the same draws
+    together: bool = False  # both answers have the same rates
+    spread: str = "systematic"
+
+    @classmethod
+    def of(cls, name: str) -> "Way":
+        """Of a name such as 8x1 or 1x1+apart. ValueError for another one."""
+        match = _NAME.fullmatch(name)
+        marks = match[3].split("+")[1:] if match else []
+        known = {"apart": dict(shared=False), "together": dict(together=True)}
+        known |= {spread: dict(spread=spread) for spread in laws.SPREADS}
+        if match is None or not set(marks) <= set(known):
+            raise ValueError(
+                f"arms: {name!r}: must be {FINE_TUNING}, or RATESxMASKS and maybe +{', +'.join(known)}: such as 8x1"
+            )
+        changes = {key: value for mark in marks for key, value in known[mark].items()}
+        return cls(int(match[1]), int(match[2]), **changes)
+
+
+def model_of(config: ConfigDict, task: Task) -> networks.Model:
+    """The network of a start that is made here."""
+    c = config.network
+    return networks.transformer(
+        networks.TransformerConfig(task.vocab, task.length, c.width, c.depth, c.heads, qk_norm=c.qk_norm)
+    )
+
+
+class Runs:
+    """What the start and the arms share: all seeds are one program on one device."""
+
+    name: str
+    config: ConfigDict  # its `train` says how
+    seeds: int
+
+    def layout(self) -> training.MeshLayout:
+        return training.MeshLayout(training.make_mesh(devices=jax.devices()[:1]))
+
+    def keys(self, seed: int, use: int) -> jax.Array:
+        """A key for each seed."""
+        return jax.vmap(jax.random.fold_in, (None, 0))(build.key(seed, use), jnp.arange(self.seeds))
+
+
+class Start(Runs):
+    """Masked diffusion on right answers, prompts given: what policy and reference start from."""
+
+    name = "start"
+
+    def __init__(self, config: ConfigDict, task: Task):
+        c = config.start
+        for field in ("steps", "batch"):
+            if c[field] < 1:
+                raise ValueError(f"start.{field}={c[field]}: must be at least 1")
+        own = dict(steps=c.steps, learning_rate=c.learning_rate, evaluate_every=c.steps, warmup=min(40, c.steps // 10))
+        self.config = ConfigDict(dict(train=config.train.to_dict() | own | dict(average=0.99)))
+        self.task, self.seeds, self.seed, self.batch = task, config.seeds, config.seed, c.batch
+        self.model = model_of(config, task)
+        optimizer, rate = build.adamw(self.config.train)
+        objective = objectives.MaskedDiffusion(task.vocab)
+        self.step = training.Seeds(
+            training.Step(self.model.bind, objective, optimizer, rate, size=self.batch, average_decay=0.99)
+        )
+
+    def make_states(self) -> training.TrainState:
+        init = lambda key: training.init_state(self.model.init, self.step.step.optimizer, key)
+        return jax.vmap(init)(self.keys(self.seed, training.RUNS))
+
+    def train(self, folder: Path, progress: Callable) -> training.Outcome:
+        batches = Batches(self.task.start, self.seeds, self.batch, self.batch, self.seed)
+        return studies.train_seeds(
+            self, folder, progress, batches=batches, layout=self.layout(), measured="nothing",
+            measure=lambda params: np.zeros(self.seeds),
+        )  # fmt: skip
+
+
+class Arm(Runs):
+    """One way of estimating the score, from the start on; or fine-tuning on preferred answers. ValueError where the
+    config will not do."""
+
+    def __init__(self, config: ConfigDict, task: Task, name: str, model: networks.Model, start: Any):
+        self.config, self.task, self.name, self.seeds = config, task, name, config.seeds
+        self.model, self.start = model, start  # parameters [S, ...]
+        c = config.prefer
+        self.way = None if name == FINE_TUNING else Way.of(name)
+        first = next((Way.of(other) for other in config.arms if other != FINE_TUNING), None)
+        if first is None:
+            raise ValueError(f"arms={tuple(config.arms)}: must have one besides {FINE_TUNING}")
+        if c.lora < 0:
+            raise ValueError(f"prefer.lora={c.lora}: must be a rank, or 0 for none")
+        self.lora = networks.LoRA(c.lora) if c.lora else None
+        # fine-tuning has the denoiser calls of the first arm's policy
+        self.rows = config.train.batch * (2 * first.rates * first.masks if self.way is None else 1)
+        self.objective, self.step  # noqa: B018  built now, so that a wrong field is named here
+
+    # ---- parts
+
+    @property
+    def pairs(self) -> Any:
+        """The source of training batches."""
+        source = self.task.pairs
+        if self.way is not None:
+            return source
+        return data.RowSource(source.tokens[:, 0], source.eligible[:, 0])
+
+    @functools.cached_property
+    def objective(self) -> Any:
+        c = self.config.prefer
+        if self.way is None:
+            return objectives.MaskedDiffusion(self.task.vocab)
+        spread = laws.SPREADS[self.way.spread]
+        law = build.choose(
+            c.law,
+            "prefer.law",
+            dict(exact_count=process.ExactCount(spread), continuous=process.Continuous(spread=spread)),
+        )
+        return Preference(
+            self.task.vocab, c.beta, process.Allocation(self.way.rates, self.way.masks), law, shared=self.way.shared,
+            rates_shared=self.way.together, sft=c.sft, two_pass=c.two_pass,
+            fixed=build.key(self.config.seed, PAIRS) if c.fixed else None,
+        )  # fmt: skip
+
+    def bind(self, params: Any, frozen: Any) -> Any:
+        """What the objective takes. `frozen` is (the start, its kept bounds or None)."""
+        base, kept = frozen
+        policy = self.model.bind(params if self.lora is None else self.lora.merged(base, params))
+        if self.way is None:
+            return policy
+        return Against(policy, self.model.bind(base) if kept is None else KeptBounds(kept))
+
+    @functools.cached_property
+    def step(self) -> training.Seeds:
+        c = self.config.train
+        optimizer, rate = build.adamw(c)
+        return training.Seeds(
+            training.Step(self.bind, self.objective, optimizer, rate, size=self.rows, average_decay=c.average)
+        )
+
+    def make_states(self) -> training.TrainState:
+        def one(params, key):
+            init = (lambda key: params) if self.lora is None else (lambda key: self.lora.init(params, key))
+            return training.init_state(init, self.step.step.optimizer, key)
+
+        return jax.vmap(one)(self.start, self.keys(self.config.seed, training.RUNS))
+
+    @functools.cached_property
+    def frozen(self) -> Any:
+        """(the start, its bounds of all pairs [S, N, 2, n] where draws stay)."""
+        if not (self.way and self.config.prefer.fixed):
+            return self.start, None
+        source, size = self.task.pairs, self.config.evaluate.batch
+
+        @jax.jit
+        def bounds(params, indices):
+            batch = {name: jnp.asarray(x)[indices] for name, x in self._all.items()} | {"pair": indices, "ids": indices}
+            one = lambda p: self.objective.scores(Against(self.model.bind(p), self.model.bind(p)), batch, None).policy
+            return jnp.moveaxis(jax.vmap(one)(params), 1, 3)
+
+        parts = [np.asarray(bounds(self.start, jnp.asarray(part))) for part in _parts(len(source), size)]
+        return self.start, np.concatenate(parts, 1)[:, : len(source)]
+
+    @property
+    def _all(self) -> dict[str, np.ndarray]:
+        return {"tokens": self.task.pairs.tokens, "eligible": self.task.pairs.eligible}
+
+    # ---- what is measured
+
+    def network(self, params: Any) -> Any:
+        """The parameters [S, ...] of whole networks."""
+        return params if self.lora is None else jax.vmap(self.lora.merged)(self.start, params)
+
+    def train(self, folder: Path, progress: Callable) -> training.Outcome:
+        c = self.config
+        batches = Batches(self.pairs, c.seeds, self.rows, self.rows, c.seed)
+        layout = self.layout()
+        return studies.train_seeds(
+            self, folder, progress, batches=batches, layout=layout, measured="wrong", log_every=c.train.log_every,
+            measure=lambda params: 1 - right(self.model, self.network(params), self.task),
+            frozen=layout.place(self.frozen),
+        )  # fmt: skip
+
+    def result(self, folder: Path, outcome: training.Outcome) -> dict[str, Any]:
+        """What is kept of a run that has finished."""
+        params = self.network(outcome.state.average)
+        history = training.read_rows(folder / "metrics.jsonl")
+        steps = [row for row in history if "loss/0" in row]
+        half = steps[len(steps) // 2 :]
+        seeds = range(self.seeds)
+        return {
+            "arm": self.name,
+            "right": right(self.model, params, self.task).tolist(),
+            "curve": [[row["step"], *(1 - row[f"wrong/{s}"] for s in seeds)] for row in history if "wrong/0" in row],
+            "noise": np.var([[row[f"grad_norm/{s}"] for s in seeds] for row in half], axis=0, ddof=1).tolist(),
+            "steps": {
+                name: [[row["step"], row[name]] for row in steps if name in row]
+                for name in ("loss", "accuracy", "margin", "score_variance", "drift")
+            },
+            "probe": probe(self, outcome.state.average) if self.way else None,
+            "seconds": outcome.elapsed,
+            "parameters": networks.parameter_count(outcome.state.params) // self.seeds,
+        }
+
+
+def _parts(count: int, size: int) -> list[np.ndarray]:
+    """0..count-1 in parts of one size; the last one goes on with the last number."""
+    size = min(size, count)
+    return [np.minimum(np.arange(k, k + size), count - 1) for k in range(0, count, size)]
+
+
+def right(model: networks.Model, params: Any, task: Task) -> np.ndarray:
+    """The share of judged prompts that each seed answers exactly, decoded greedily, a token a call; nan without any."""
+    if task.judged is None:
+        return np.full(len(jax.tree.leaves(params)[0]), np.nan)
+    tokens, eligible = task.judged
+    canvas = jnp.asarray(np.where(eligible, task.vocab, tokens))
+    planner = sampling.Confidence(process.Linear(), int(eligible[0].sum()))
+    return (np.asarray(_decoded(model, planner, task.vocab, params, canvas)) == tokens).all(2).mean(1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _decoded(model, planner, vocab, params, canvas):
+    one = lambda p: sampling.sample(
+        model.bind(p), planner, canvas, vocab=vocab, key=jax.random.key(0), draw=sampling.TokenDraw(temperature=0.0)
+    ).tokens  # fmt: skip
+    return jax.vmap(one)(params)
+
+
+def probe(arm: Arm, params: Any) -> dict[str, Any]:
+    """Of each seed, on held-out pairs, from `repeats` estimates with draws of their own: the variance of the score, the
+    mean score, its share above 0, the mean loss, and the variance of the gradient as a share of its square."""
+    c, source = arm.config.evaluate, arm.task.held_out
+    count = min(c.pairs, len(source))
+    batch = {name: jnp.asarray(x) for name, x in source.gather(np.arange(count)).items()} | {"ids": jnp.arange(count)}
+    objective = dataclasses.replace(arm.objective, fixed=None)
+
+    @jax.jit
+    def measured(params, start, keys):
+        def one(params, start, key):
+            def loss(params, key):
+                return objective(arm.bind(params, (start, None)), batch, key, count).nats.mean()
+
+            def estimate(_, key):
+                found = objective.scores(arm.bind(params, (start, None)), batch, key).score(objective.beta)
+                slope = jax.grad(loss)(params, key)
+                return None, (found, jnp.concatenate([x.ravel() for x in jax.tree.leaves(slope)]))
+
+            _, (scores, slopes) = jax.lax.scan(estimate, None, jax.random.split(key, c.repeats))
+            mean = slopes.mean(0)
+            noise = ((slopes - mean[None]) ** 2).sum() / (c.repeats - 1)
+            square = jnp.maximum((mean**2).sum() - noise / c.repeats, 0)
+            return {
+                "score variance": scores.var(0, ddof=1).mean(),
+                "score": scores.mean(),
+                "preferred": (scores.mean(0) > 0).mean(),
+                "loss": jax.nn.softplus(-scores).mean(),
+                "bias bound": jnp.minimum(scores.var(0, ddof=1) / 8, scores.std(0, ddof=1) / 2).mean(),
+                "gradient noise": noise / square,
+            }
+
+        return jax.vmap(one)(params, start, keys)
+
+    found = measured(params, arm.start, arm.keys(arm.config.seed, NOISE))
+    return {name: np.asarray(x).tolist() for name, x in found.items()}

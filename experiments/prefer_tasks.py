@@ -1,0 +1,83 @@
+"""What preferences are about: sums with their working, right and slipped, or the pairs of a file."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdmjax import data
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Pairs of answers to one prompt, the preferred one first."""
+
+    vocabulary: data.Vocabulary
+    pairs: data.PairSource  # to learn from
+    held_out: data.PairSource  # of other prompts
+    start: data.RowSource | None = None  # what a policy is fine-tuned on before it learns preferences
+    judged: tuple[np.ndarray, np.ndarray] | None = None  # (tokens, eligible) [N, L] of prompts with an exact answer
+    meta: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        return self.pairs.tokens.shape[2]
+
+    @property
+    def vocab(self) -> int:
+        return self.vocabulary.size
+
+
+def workings(c: ConfigDict, run: Any = None) -> Task:
+    """Sums with their working; the start, the pairs, held-out pairs and what is judged are of different sums."""
+    if run is not None:
+        raise ValueError("start.run: sums have a start of their own; leave it out, or give task='pairs' and data.path")
+    for name in ("rows", "pairs", "judged", "held_out"):
+        if c[name] < 2:
+            raise ValueError(f"data.{name}={c[name]}: must be at least 2")
+    sizes = np.cumsum([c.rows, c.pairs, c.held_out, c.judged])
+    if not 1 <= c.digits <= 4 or sizes[-1] > 100**c.digits:
+        raise ValueError(
+            f"data.digits={c.digits}: must be in 1..4, with at least as many sums, 100^digits, as data.rows, pairs, "
+            f"held_out and judged together, {sizes[-1]}"
+        )
+    made = data.workings(int(sizes[-1]), c.digits)
+    parts = np.split(np.arange(sizes[-1]), sizes[:-1])
+    where = lambda rows: np.broadcast_to(made.eligible, rows.shape)
+
+    def pairs(part: np.ndarray) -> data.PairSource:
+        tokens = np.stack([made.right[part], made.slipped[part]], 1)
+        return data.PairSource(tokens, where(tokens))
+
+    start = made.right[parts[0]]
+    judged = made.right[parts[3]]
+    return Task(
+        made.vocabulary, pairs(parts[1]), pairs(parts[2]), data.RowSource(start, where(start)),
+        (judged, where(judged)), {"name": f"sums of {c.digits} digits with their working"},
+    )  # fmt: skip
+
+
+def of_file(c: ConfigDict, run: Any = None) -> Task:
+    """The pairs of a file, in the vocabulary and the length of the run that is the start."""
+    if run is None:
+        raise ValueError("start.run is empty, and task='pairs' needs a run of experiments.train to start from")
+    if not c.path:
+        raise ValueError(f"data.path is empty, and task='pairs' needs a file with {', '.join(c.fields)} on each line")
+    if len(c.fields) != 3:
+        raise ValueError(f"data.fields={tuple(c.fields)}: must be three, of prompt, preferred and other answer")
+    records = data.read_records(c.path, tuple(c.fields))
+    layout = data.Layout(
+        run.vocabulary, run.experiment.length, c.between, c.end, fill=not run.experiment.model.config.pads
+    )
+    made = data.preference_pairs(records, layout, tuple(c.fields))
+    if not 2 <= c.held_out < len(made):
+        raise ValueError(f"data.held_out={c.held_out}: must be at least 2, and fewer than the {len(made)} pairs")
+    cut = lambda part: data.PairSource(made.tokens[part], made.eligible[part])
+    # every k-th, so that what a file is sorted by is in both
+    chosen = np.arange(c.held_out) * len(made) // c.held_out
+    rest = np.setdiff1d(np.arange(len(made)), chosen)
+    return Task(run.vocabulary, cut(rest), cut(chosen), meta={"name": c.path, "pairs": len(made)})
+
+
+TASKS = dict(workings=workings, pairs=of_file)

@@ -1,0 +1,89 @@
+"""The program `prefer`: what a run says and keeps, and what is said of a wrong command."""
+
+import json
+import shutil
+
+import programs
+import pytest
+
+from experiments import prefer
+from experiments.configs.base_prefer import prefer as fields
+from experiments.prefer_arms import Way
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """`run(workdir, **changes) -> (exit code, standard output, standard error)` in this process."""
+
+    def call(workdir, **changes):
+        capfd.readouterr()
+        flags = [f"--config.{name.replace('__', '.')}={value}" for name, value in changes.items()]
+        flags = ["--config=experiments/configs/prefer_ablation.py:quick", f"--workdir={workdir}", *flags]
+        return programs.run_here(prefer.main, flags, monkeypatch, fields), *capfd.readouterr()
+
+    return call
+
+
+TWO = dict(arms="('2x1','2x1+apart')", train__steps=4, train__evaluate_every=2, start__steps=6)
+
+
+def test_a_run_compares_its_arms_and_is_not_repeated(run, tmp_path):
+    """Shared draws vary less; a second call finds all done; without the last result it trains that arm again to the
+    same numbers, from the start that was kept."""
+    code, out, errors = run(tmp_path, **TWO)
+    assert code == 0, errors
+    report = json.loads((tmp_path / "report.json").read_text())
+    variance = {name: report["metrics"][f"{name}: variance of the score"]["mean"] for name in ("2x1", "2x1+apart")}
+    assert 0 < variance["2x1"] < variance["2x1+apart"] / 3
+    assert [row["arm"] for row in report["facts"]["arms"]] == ["2x1", "2x1+apart"] and "2x1+apart" in out
+    assert {"2x1: right", "2x1: margin", "2x1: score_variance"} <= set(report["curves"])
+    shutil.rmtree(tmp_path / "arms" / "2x1+apart")
+    code, out, errors = run(tmp_path, **TWO)
+    again = json.loads((tmp_path / "report.json").read_text())
+    assert code == 0 and again["metrics"] == report["metrics"], errors
+    assert "arm 2x1," not in errors.replace("arm 2x1+apart", "")
+
+
+@pytest.mark.slow
+def test_kept_bounds_and_adapters(run, tmp_path):
+    """Draws that stay and the bounds of the reference kept; adapters in place of the network: fewer parameters."""
+    code, _, errors = run(tmp_path / "kept", **TWO | dict(arms="('2x1',)", prefer__fixed=True))
+    assert code == 0, errors
+    code, _, errors = run(tmp_path / "lora", **TWO | dict(arms="('2x1',)", prefer__lora=2))
+    assert code == 0, errors
+    counts = [
+        json.loads((tmp_path / name / "report.json").read_text())["facts"]["parameters"]["2x1"]
+        for name in ("kept", "lora")
+    ]
+    assert counts[1] < counts[0] / 2
+
+
+def test_names_of_arms():
+    assert Way.of("8x1") == Way(8, 1) and Way.of("1x4+apart+iid") == Way(1, 4, shared=False, spread="iid")
+    assert Way.of("2x2+together") == Way(2, 2, together=True)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(task="chess"), "task='chess': choose one of workings, pairs"),
+        (dict(arms="('8',)"), "arms: '8': must be fine_tuning, or RATESxMASKS"),
+        (dict(arms="('8x1+alone',)"), "arms: '8x1+alone'"),
+        (dict(arms="('0x1',)"), "Allocation(rates=0, masks=1)"),
+        (dict(arms="('fine_tuning',)"), "must have one besides fine_tuning"),
+        (dict(arms="('2x1','2x1')"), "each named once"),
+        (dict(seeds=0), "seeds=0: must be at least 1"),
+        (dict(prefer__beta=0.0), "beta=0.0"),
+        (dict(prefer__law="uniform"), "prefer.law='uniform'"),
+        (dict(prefer__lora=-1), "prefer.lora=-1"),
+        (dict(evaluate__repeats=1), "evaluate.repeats=1: a variance needs at least 2"),
+        (dict(data__digits=1), "data.digits=1: must be in 1..4, with at least as many sums"),
+        (dict(data__judged=1), "data.judged=1: must be at least 2"),
+        (dict(task="pairs"), "start.run is empty"),
+        (dict(start__run="none"), "none"),
+    ],
+)
+def test_mistakes_are_said_in_a_line(run, tmp_path, changes, words):
+    code, _, errors = run(tmp_path / "run", **changes)
+    assert code == 2 and words in errors.splitlines()[-1], errors
+    assert not (tmp_path / "run" / "config.json").exists()
