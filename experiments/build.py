@@ -59,15 +59,23 @@ def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str |
     """The data of a config. `vocabulary` is that of a trained model; `path` replaces the config's own text or table."""
     c = config.data
     check_path(c)
-    if c.source in ("text", "table") and not (path or c.path):
-        what = "text file, or of a folder of them" if c.source == "text" else "CSV file"
-        raise ValueError(f"data.path is empty, and data.source={c.source!r} needs the path of a {what}")
+    if c.source in (kinds := dict(text="text file, or of a folder of them", table="CSV file", answers="JSONL file")):
+        if not (path or c.path):
+            raise ValueError(f"data.path is empty, and data.source={c.source!r} needs the path of a {kinds[c.source]}")
     if vocabulary is None and c.source != "table":
         if c.vocabulary == "bytes":
             vocabulary = data.Bytes()
         elif c.vocabulary != "characters":
             vocabulary = data.HuggingFace.from_file(c.vocabulary)
     cache = c.cache_dir or None
+    if len(c.fields) != 2:
+        raise ValueError(f"data.fields={tuple(c.fields)}: must be two, of the prompt and of the answer")
+    of_file = functools.partial(
+        data.answers, length=c.length, fields=tuple(c.fields), between=c.between, end=c.end, fill=c.fill,
+        skip_longer=c.skip_longer,
+    )  # fmt: skip
+    if path is not None and c.source == "answers":
+        return of_file(path, vocabulary, {"text": 1.0})
     if path is not None and c.source == "table":
         return data.table(path, {"text": 1.0}, vocabulary=vocabulary)
     if path is not None:
@@ -76,6 +84,7 @@ def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str |
         python_docs=lambda: data.python_docs(vocabulary, cache_dir=cache),
         text=lambda: data.text_files(c.path, vocabulary, cache_dir=cache),
         table=lambda: data.table(c.path, vocabulary=vocabulary),
+        answers=lambda: of_file(c.path, vocabulary),
         tfds=lambda: data.tfds(
             c.name,
             vocabulary,
@@ -89,8 +98,11 @@ def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str |
     return choose(c.source, "data.source", sources)()
 
 
-def rows_of(tokens: np.ndarray, length: int, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [N, L], scored [N, L]) of a held-out text or table. ValueError where they are too few for an error."""
+def rows_of(
+    tokens: np.ndarray, length: int, split: str, eligible: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens [N, L], scored [N, L]) of a held-out text or table, or of rows whose prompts are not `eligible`.
+    ValueError where they are too few for an error."""
     least = 2 if tokens.ndim == 2 else length + 1  # two rows
     if len(tokens) < least:
         raise ValueError(
@@ -98,7 +110,7 @@ def rows_of(tokens: np.ndarray, length: int, split: str) -> tuple[np.ndarray, np
             f"needs at least {least}: give more data" + (f", or a length below {length}" if tokens.ndim == 1 else "")
         )
     if tokens.ndim == 2:
-        return tokens, np.ones(tokens.shape, bool)
+        return tokens, np.ones(tokens.shape, bool) if eligible is None else eligible
     return data.evaluation_windows(tokens, length)
 
 
@@ -168,6 +180,7 @@ class Experiment:
                 tied=c.tied,
                 causal=self.autoregressive,
                 attention=choose(c.attention, "network.attention", attention),
+                pads=self.config.data.source == "answers" and not self.config.data.fill,
                 dtype=dtype,
                 scan=c.scan,
                 remat=c.remat,

@@ -28,7 +28,8 @@ def main(config, workdir):
     split = "text" if config.path else config.split
     if split not in corpus.splits:
         raise ValueError(f"split={split!r}: the data's splits are {', '.join(corpus.splits)}")
-    everything = build.rows_of(corpus.splits[split], experiment.length, split)
+    eligible = (corpus.eligible or {}).get(split)
+    everything = build.rows_of(corpus.splits[split], experiment.length, split, eligible)
     rows = build.spaced(everything, config.rows)
     shards = experiment.layout.shards
     if config.batch < 1 or config.batch % shards:

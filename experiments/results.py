@@ -86,17 +86,19 @@ def _curve(rows, field: str, factor: float = 1.0, unit: str = "", panel: str = "
     return Curve([row["step"] for row in rows], values(field), values(error) if error else None, unit, panel)
 
 
-def texts(vocabulary: Vocabulary, canvas: np.ndarray, tokens: np.ndarray) -> list[Sample]:
+def texts(vocabulary: Vocabulary, canvas: np.ndarray, tokens: np.ndarray, end: str = "") -> list[Sample]:
     """Sampled rows [rows, L] as texts, cut where what was given on the canvas meets what was generated.
 
     A row is decoded as a whole, for the text of a token may depend on those beside it: bytes of one character, spaces
-    between words. The cuts are at the lengths of the texts of its beginnings.
+    between words. The cuts are at the lengths of the texts of its beginnings. Generated parts are shown up to the
+    first `end`, if there is one.
     """
+    shown = lambda text, known: text if known or not end else text.partition(end)[0]
     samples = []
     for i, (row, given) in enumerate(zip(tokens, canvas != vocabulary.size, strict=True)):
         cuts = np.flatnonzero(given[1:] != given[:-1]) + 1
         text = vocabulary.decode(row)
         ends = [len(vocabulary.decode(row[:cut])) for cut in cuts]
         starts = zip([0, *ends], [*ends, len(text)], given[[0, *cuts]].tolist(), strict=True)
-        samples.append(Sample([(text[a:b], known) for a, b, known in starts], f"sample {i}"))
+        samples.append(Sample([(shown(text[a:b], known), known) for a, b, known in starts], f"sample {i}"))
     return samples

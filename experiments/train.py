@@ -51,11 +51,14 @@ def main(config, workdir):
         )
     if not config.evaluate.splits or not set(config.evaluate.splits) <= set(splits):
         raise ValueError(f"evaluate.splits={tuple(config.evaluate.splits)}: choose from {', '.join(splits)}")
-    held_out = {name: build.rows_of(corpus.splits[name], length, name) for name in config.evaluate.splits}
+    eligible = corpus.eligible or {}
+    held_out = {
+        name: build.rows_of(corpus.splits[name], length, name, eligible.get(name)) for name in config.evaluate.splits
+    }
     monitor = config.evaluate.splits[0]
     monitored = build.spaced(held_out[monitor], config.evaluate.rows)
     source = (
-        data.RowSource(train_tokens)
+        data.RowSource(train_tokens, eligible.get("train"))
         if train_tokens.ndim == 2
         else data.WindowSource(train_tokens, length, config.data.stride)
     )
@@ -139,7 +142,8 @@ def main(config, workdir):
     # ---- samples
     samples = run(params, jnp.array(canvas), build.key(config.seed, training.SAMPLING))
     samples = experiment.layout.fetch(samples)
-    texts = results.texts(corpus.vocabulary, canvas, samples.tokens)
+    end = config.data.end if config.data.source == "answers" else ""
+    texts = results.texts(corpus.vocabulary, canvas, samples.tokens, end)
 
     # ---- report
     if not main_process:

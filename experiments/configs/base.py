@@ -13,7 +13,7 @@ def base() -> ConfigDict:
             mesh=dict(data=-1, fsdp=1, tensor=1),  # devices along each axis; -1: all that are left
             distributed=False,  # many hosts: call jax.distributed.initialize() first
             data=dict(
-                source="python_docs",  # python_docs | text | tfds | table
+                source="python_docs",  # python_docs | text | tfds | table | answers
                 path="",  # of the file or folder (text), or of the CSV file (table)
                 name="",  # of the TFDS data set
                 feature="text",  # its text feature
@@ -22,6 +22,11 @@ def base() -> ConfigDict:
                 download=False,  # let TFDS prepare it
                 vocabulary="characters",  # characters | bytes | path of a Hugging Face tokenizer.json
                 length=128,  # L, tokens in a row
+                fields=("prompt", "answer"),  # of answers, a file with a JSON object on each line
+                between="\n",  # of answers: what stands behind a prompt
+                end="\0",  # and behind an answer
+                fill=True,  # the rest of a row is the end again, and learnt; else padding
+                skip_longer=False,  # records that are longer than a row are left out; else they are an error
                 stride=1,  # between the starts of training windows; 1: every crop of the text
                 cache_dir="",  # of tokenised data; empty: $MDMJAX_CACHE or ~/.cache/mdmjax
             ),

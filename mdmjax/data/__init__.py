@@ -1,7 +1,7 @@
 """Corpora, tables, tasks, vocabularies, and resumable batches of them."""
 
 from mdmjax.data import sudoku, sudoku_puzzles
-from mdmjax.data.answers import Layout, PairSource, Record, characters_of, preference_pairs, read_records
+from mdmjax.data.answers import Layout, PairSource, Record, answers, characters_of, preference_pairs, read_records
 from mdmjax.data.arithmetic import Sums, Workings, sums, workings
 from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
 from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
@@ -26,6 +26,7 @@ __all__ = [
     "Vocabulary",
     "WindowSource",
     "Workings",
+    "answers",
     "batches",
     "characters_of",
     "evaluation_windows",

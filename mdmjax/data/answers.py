@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, Integer
 
+from mdmjax.data import files
+from mdmjax.data.corpora import SPLITS, Corpus, check_fractions, position_cuts
 from mdmjax.data.pipeline import Fields, RowSource
 from mdmjax.data.vocabularies import Characters, Vocabulary
 
@@ -91,9 +93,9 @@ class Layout:
         if self.length < 1 or not self.end:
             raise ValueError(f"Layout(length={self.length}, end={self.end!r}): a length of at least 1 and an end")
 
-    def row(self, record: Record, prompt: str, answer: str) -> tuple[Int32[np.ndarray, "L"], Bool[np.ndarray, "L"]]:
-        """(tokens, eligible) of two fields of a record. ValueError that names it and the field: for a text that the
-        vocabulary cannot write, and where both are longer than a row."""
+    def encoded(self, record: Record, prompt: str, answer: str) -> list[np.ndarray]:
+        """The tokens of two fields with what follows each. ValueError that names the record and the field, for a text
+        that the vocabulary cannot write."""
         texts = {prompt: record.fields[prompt] + self.between, answer: record.fields[answer] + self.end}
         parts = []
         for field, text in texts.items():
@@ -101,6 +103,12 @@ class Layout:
                 parts.append(self.vocabulary.encode(text))
             except ValueError as error:
                 raise record.error(f"the field {field!r}: {error}") from None
+        return parts
+
+    def row(self, record: Record, prompt: str, answer: str) -> tuple[Int32[np.ndarray, "L"], Bool[np.ndarray, "L"]]:
+        """(tokens, eligible) of two fields of a record. ValueError as `encoded`, and where both are longer than a
+        row."""
+        parts = self.encoded(record, prompt, answer)
         size = sum(map(len, parts))
         if size > self.length:
             raise record.error(
@@ -122,6 +130,54 @@ class Layout:
     def text(self, tokens: Integer[np.ndarray, "L"], eligible: Bool[np.ndarray, "L"]) -> str:
         """What stands in the eligible positions, up to the first end."""
         return self.vocabulary.decode(tokens[eligible]).partition(self.end)[0]
+
+
+def answers(
+    path: str | os.PathLike,
+    vocabulary: Vocabulary | None = None,
+    splits: Mapping[str, float] = SPLITS,
+    *,
+    length: int,
+    fields: tuple[str, str] = ("prompt", "answer"),
+    between: str = "\n",
+    end: str = END,
+    fill: bool = True,
+    skip_longer: bool = False,
+) -> Corpus:
+    """The (prompt, answer) of each line of a file of JSON lines as rows of `length` (`Layout`), split by position.
+
+    `vocabulary`: the characters of the file by default, with `between` and `end`. `meta` has, of each split, its
+    records, and the tokens that are eligible. With `skip_longer` records that are longer than a row are left out, and
+    counted there. Errors as `read_records` and `Layout`; ValueError for a split that is empty.
+    """
+    check_fractions(splits)
+    records = read_records(path, fields)
+    layout = Layout(vocabulary or characters_of(records, between, end), length, between, end, fill)
+    every = len(records)
+    if skip_longer:
+        records = [r for r in records if sum(map(len, layout.encoded(r, *fields))) <= length]
+        if not records:
+            raise ValueError(
+                f"{str(path)!r}: all {every} records are longer than {length} tokens: use a greater length"
+            )
+    source = layout.rows(records, *fields)
+    cuts = position_cuts(len(records), splits)
+    if empty := [name for name, (start, stop) in cuts.items() if start == stop]:
+        raise ValueError(f"{str(path)!r} has {len(records)} records, which leaves none for {empty[0]}: give more")
+    eligible = {name: source.eligible[start:stop] for name, (start, stop) in cuts.items()}
+    meta = {
+        "name": pathlib.Path(path).name,
+        "source": str(path),
+        "sha256": files.content_hash(files.hashed([pathlib.Path(path)])),
+        "split_by": "position",
+        "left out, for they are longer than a row": every - len(records),
+        "splits": {
+            name: {"start": start, "stop": stop, "records": stop - start, "tokens": int(eligible[name].sum())}
+            for name, (start, stop) in cuts.items()
+        },
+    }
+    rows = {name: source.rows[start:stop] for name, (start, stop) in cuts.items()}
+    return Corpus(rows, layout.vocabulary, meta, eligible)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Corpus:
     splits: dict[str, np.ndarray]
     vocabulary: Vocabulary
     meta: dict[str, Any]
+    eligible: dict[str, np.ndarray] | None = None  # of rows with prompts: name -> bool [rows, L], False for those
 
 
 def python_docs(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdmjax.data import Bytes, Characters, Layout, PairSource, characters_of, preference_pairs, read_records
+from mdmjax.data import Bytes, Characters, Layout, PairSource, answers, characters_of, preference_pairs, read_records
 
 GSM8K = Path(__file__).resolve().parents[3] / "shared" / "data" / "gsm8k.test.jsonl"
 PAIR = dict(prompt="1+1", chosen="2", rejected="3")
@@ -86,6 +86,28 @@ def test_other_mistakes(tmp_path):
         Layout(Bytes(), 4, end="")
     with pytest.raises(ValueError, match=r"both must be \[N, 2, L\]"):
         PairSource(np.zeros((2, 4), int), np.ones((2, 4), bool))
+
+
+def test_a_corpus_of_answers(tmp_path):
+    """Split by position; what is eligible beside it; records that are longer than a row left out, if that is wanted."""
+    lines = [dict(q=f"{i}+1", a=str(i + 1) * (9 if i == 3 else 1)) for i in range(40)]
+    path, how = written(tmp_path, *lines), dict(length=8, fields=("q", "a"))
+    with pytest.raises(ValueError, match="line 4: 'q' and 'a' have 14 tokens"):
+        answers(path, **how)
+    found = answers(path, skip_longer=True, **how)
+    assert {name: rows.shape for name, rows in found.splits.items()} == {
+        "train": (35, 8), "validation": (2, 8), "test": (2, 8),
+    }  # fmt: skip
+    assert found.meta["left out, for they are longer than a row"] == 1
+    assert found.eligible["train"].shape == (35, 8)
+    assert found.meta["splits"]["test"]["tokens"] == found.eligible["test"].sum()
+    layout = Layout(found.vocabulary, 8, fill=True)
+    texts = [layout.text(*row) for row in zip(found.splits["train"], found.eligible["train"], strict=True)]
+    assert texts[:4] == ["1", "2", "3", "5"]
+    with pytest.raises(ValueError, match="which leaves none for validation"):
+        answers(written(tmp_path, *lines[:2]), **how)
+    with pytest.raises(ValueError, match="all 1 records are longer than 3 tokens"):
+        answers(written(tmp_path, lines[0]), length=3, fields=("q", "a"), skip_longer=True)
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="needs gsm8k.test.jsonl beside the checkout")

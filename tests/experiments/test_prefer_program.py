@@ -6,7 +6,7 @@ import shutil
 import programs
 import pytest
 
-from experiments import prefer
+from experiments import prefer, train
 from experiments.configs.base_prefer import prefer as fields
 from experiments.prefer_arms import Way
 
@@ -56,6 +56,30 @@ def test_kept_bounds_and_adapters(run, tmp_path):
         for name in ("kept", "lora")
     ]
     assert counts[1] < counts[0] / 2
+
+
+def test_from_answers_to_preferences(run, tmp_path, monkeypatch, capfd):
+    """A run of `train` on prompts with answers, then preferences from its checkpoint on a file of pairs."""
+    lines = [dict(prompt=f"{i}+1", answer=str(i + 1), chosen=str(i + 1), rejected=str(i + 2)) for i in range(60)]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    flags = programs.train_flags(
+        path, tmp_path / "sft", tmp_path / "cache", data__source="answers", data__length=8, evaluate__rows=0,
+        data__vocabulary="bytes", sample__prompt="4+1\n",
+    )  # fmt: skip
+    assert programs.run_here(train.main, flags, monkeypatch) == 0, capfd.readouterr().err
+    report = json.loads((tmp_path / "sft" / "report.json").read_text())
+    data = report["facts"]["data"]
+    assert data["splits"]["train"]["records"] == 54 and data["splits"]["test"]["tokens"] < 3 * 8
+    assert "validation bits_per_token" in report["metrics"] and report["samples"][0]["pieces"][0] == ["4+1\n", True]
+    changes = dict(task="pairs", start__run=tmp_path / "sft", data__path=path, data__held_out=4, arms="('2x1',)")
+    code, out, errors = run(tmp_path / "prefer", **changes, train__steps=2, train__evaluate_every=2)
+    assert code == 0, errors
+    found = json.loads((tmp_path / "prefer" / "report.json").read_text())
+    assert "2x1: held-out pairs in order" in found["metrics"] and "2x1: right answers" not in found["metrics"]
+    path.write_text(path.read_text().replace('"rejected": "3"', '"rejected": "2"', 1))
+    code, _, errors = run(tmp_path / "other", **changes)
+    assert code == 2 and "line 2: 'chosen' and 'rejected' are the same" in errors.splitlines()[-1]
 
 
 def test_names_of_arms():
