@@ -5,6 +5,7 @@ every arm starts from the same parameters and sees the same pairs, so arms are c
 done is not repeated when the same command is given again.
 """
 
+import dataclasses
 import shlex
 import sys
 
@@ -16,6 +17,7 @@ from experiments.configs.base_prefer import prefer as fields
 from experiments.prefer_arms import Arm, Start, right
 from experiments.prefer_tasks import TASKS
 from experiments.train import exit_when_told
+from mdmjax import networks
 from mdmjax.reports import write_report
 
 POSITIVE = (
@@ -41,17 +43,16 @@ def main(config, workdir):
     run = runs.load(config.start.run, say=cli.log) if config.start.run else None
     task = make(config.data, run)
     start = None if run else Start(config, task)
-    model = run.experiment.model if run else start.model
-    shapes = jax.eval_shape(
-        lambda: jax.vmap(lambda x: x)(_spread(run.params, config.seeds)) if run else start.make_states().params
-    )
+    model = on_one_device(run.experiment.model) if run else start.model
+    given = _spread(jax.device_get(run.params), config.seeds) if run else None
+    shapes = given or jax.eval_shape(start.make_states).params
     for name in names:  # so that a wrong field is named before anything is trained
         Arm(config, task, name, model, shapes)
     cli.check_workdir(workdir, config, defaults=cli.to_dict(fields()))
     cli.log(f"{len(task.pairs):,} pairs of {task.length} tokens; {len(names)} arms of {config.seeds} seeds")
 
     if run:
-        params, seconds = _spread(run.params, config.seeds), 0.0
+        params, seconds = given, 0.0
     else:
         with cli.progress(config.start.steps) as bar:
             outcome = start.train(workdir / "start", lambda step, loss, bound=None, **_: bar.update(step, loss=loss))
@@ -59,7 +60,7 @@ def main(config, workdir):
             cli.log("stopped by a signal, all saved: the same command goes on from there")
             return
         params, seconds = outcome.state.average, outcome.elapsed
-    before = {"right": right(model, params, task).tolist(), "seconds": seconds}
+    before = {"right": right(model, params, task).tolist() if task.judged else None, "seconds": seconds}
     if task.judged:
         cli.log(f"the start answers {100 * np.mean(before['right']):.1f} % right")
 
@@ -76,9 +77,15 @@ def main(config, workdir):
     cli.log(f"report: {page}")
 
 
+def on_one_device(model: networks.Model) -> networks.Model:
+    """The model of a run without what places its parts on that run's mesh."""
+    free = networks.TransformerConfig(1, 1, width=2, depth=1, heads=1)
+    return networks.transformer(dataclasses.replace(model.config, constrain=free.constrain, gather=free.gather))
+
+
 def _spread(params, seeds: int):
     """The same parameters for every seed."""
-    return jax.tree.map(lambda x: jax.numpy.broadcast_to(x, (seeds, *x.shape)), params)
+    return jax.tree.map(lambda x: np.broadcast_to(x, (seeds, *x.shape)), params)
 
 
 if __name__ == "__main__":

@@ -198,13 +198,31 @@ class Arm(Runs):
         """The parameters [S, ...] of whole networks."""
         return params if self.lora is None else jax.vmap(self.lora.merged)(self.start, params)
 
+    def good(self, params: Any) -> np.ndarray:
+        """Of each seed: the share of exact answers, or of held-out pairs in order where no answer can be judged."""
+        if self.task.judged is not None:
+            return right(self.model, params, self.task)
+        return np.asarray(self._in_order(params, self.start))
+
+    @functools.cached_property
+    def _in_order(self) -> Callable:
+        batch = self.task.held_out.gather(np.arange(min(self.config.evaluate.pairs, len(self.task.held_out))))
+        batch = {name: jnp.asarray(x) for name, x in batch.items()} | {"ids": jnp.asarray(batch["pair"])}
+        objective, key = Preference(self.task.vocab), build.key(self.config.seed, training.EVALUATION)
+
+        def one(params, start):
+            both = Against(self.model.bind(params), self.model.bind(start))
+            return (objective.scores(both, batch, key).score(1.0) > 0).mean()
+
+        return jax.jit(jax.vmap(one))
+
     def train(self, folder: Path, progress: Callable) -> training.Outcome:
         c = self.config
         batches = Batches(self.pairs, c.seeds, self.rows, self.rows, c.seed)
         layout = self.layout()
         return studies.train_seeds(
             self, folder, progress, batches=batches, layout=layout, measured="wrong", log_every=c.train.log_every,
-            measure=lambda params: 1 - right(self.model, self.network(params), self.task),
+            measure=lambda params: 1 - self.good(self.network(params)),
             frozen=layout.place(self.frozen),
         )  # fmt: skip
 
@@ -217,7 +235,7 @@ class Arm(Runs):
         seeds = range(self.seeds)
         return {
             "arm": self.name,
-            "right": right(self.model, params, self.task).tolist(),
+            "right": self.good(params).tolist(),
             "curve": [[row["step"], *(1 - row[f"wrong/{s}"] for s in seeds)] for row in history if "wrong/0" in row],
             "noise": np.var([[row[f"grad_norm/{s}"] for s in seeds] for row in half], axis=0, ddof=1).tolist(),
             "steps": {
@@ -237,9 +255,7 @@ def _parts(count: int, size: int) -> list[np.ndarray]:
 
 
 def right(model: networks.Model, params: Any, task: Task) -> np.ndarray:
-    """The share of judged prompts that each seed answers exactly, decoded greedily, a token a call; nan without any."""
-    if task.judged is None:
-        return np.full(len(jax.tree.leaves(params)[0]), np.nan)
+    """The share of judged prompts that each seed answers exactly, decoded greedily, a token a call."""
     tokens, eligible = task.judged
     canvas = jnp.asarray(np.where(eligible, task.vocab, tokens))
     planner = sampling.Confidence(process.Linear(), int(eligible[0].sum()))

@@ -24,7 +24,7 @@ def report(config, task: Task, start: dict[str, Any], results: Sequence[dict[str
     """What `report.json` holds."""
     metrics: dict[str, Estimate] = {}
     judged = task.judged is not None
-    before = 100 * np.asarray(start["right"])
+    before = 100 * np.asarray(start["right"]) if judged else None
     for r in results:
         if judged:
             after = 100 * np.asarray(r["right"])
@@ -50,7 +50,9 @@ def report(config, task: Task, start: dict[str, Any], results: Sequence[dict[str
             "parameters": {r["arm"]: r["parameters"] for r in results},
             "seconds": {"start": start["seconds"]} | {r["arm"]: r["seconds"] for r in results},
             "right answers by seed, %": {"start": before.tolist()}
-            | {r["arm"]: (100 * np.asarray(r["right"])).tolist() for r in results},
+            | {r["arm"]: (100 * np.asarray(r["right"])).tolist() for r in results}
+            if judged
+            else {},
             "commit of the training": {r["arm"]: r["trained at"] for r in results},
             "data": task.meta,
         },
@@ -58,7 +60,7 @@ def report(config, task: Task, start: dict[str, Any], results: Sequence[dict[str
     )
 
 
-def _line(result: dict[str, Any], before: np.ndarray, judged: bool) -> dict[str, str]:
+def _line(result: dict[str, Any], before: np.ndarray | None, judged: bool) -> dict[str, str]:
     """A row of the table."""
     probe, line = result["probe"], {"arm": result["arm"]}
     if judged:
