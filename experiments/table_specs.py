@@ -116,7 +116,10 @@ TABLES = {
             *(DEVICE, MACHINE, CORES, COMMIT),
         ],
     ),
-    **{f"anyprocess_{name}": _anyprocess(name) for name in ("parity", "sudoku4", "sudoku9", "mincut")},
+    **{
+        f"anyprocess_{name}": _anyprocess(name)
+        for name in ("parity", "sudoku4", "sudoku9", "sudoku9_baselines", "mincut")
+    },
     "anyprocess_dyck": _anyprocess(
         "dyck", *(f"of the {n} words of {k} letters, %" for k, n in ((2, 4), (4, 28), (6, 232)))
     ),

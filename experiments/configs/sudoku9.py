@@ -1,4 +1,4 @@
-"""Sudoku 9x9: a policy that guesses and takes back, beside an any-order masked diffusion model of the same size.
+"""Sudoku 9x9: a policy that searches, guesses and takes back. `sudoku9_baselines` has those that never do.
 
 python -m experiments.anyprocess --config=experiments/configs/sudoku9.py --workdir=runs/sudoku9
 """
@@ -11,7 +11,7 @@ from experiments.configs.sudoku4 import QUICK
 def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = anyprocess()
-    config.task = "sudoku"
+    config.update(task="sudoku", arms=("any_process",))
     config.data.update(rows=1024, problems=192, box=3, givens=(21, 25), givens_judged=(20, 28), limit=3000)
     config.data.update(together=0.4, alone=0.125, sums=4)
     config.network.update(width=128, depth=4, heads=16)

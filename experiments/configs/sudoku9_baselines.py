@@ -1,0 +1,13 @@
+"""Sudoku 9x9 by models that never take back, on the puzzles of `sudoku9` and at the cost of its training.
+
+python -m experiments.anyprocess --config=experiments/configs/sudoku9_baselines.py --workdir=runs/sudoku9-baselines
+"""
+
+from experiments.configs.sudoku9 import get_config as sudoku9
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    config = sudoku9(name)
+    config.arms = ("any_order", "autoregressive")
+    return config
