@@ -72,7 +72,7 @@ def corpus(config: ConfigDict, vocabulary: Vocabulary | None = None, path: str |
         raise ValueError(f"data.fields={tuple(c.fields)}: must be two, of the prompt and of the answer")
     of_file = functools.partial(
         data.answers, length=c.length, fields=tuple(c.fields), between=c.between, end=c.end, fill=c.fill,
-        skip_longer=c.skip_longer,
+        skip_longer=c.skip_longer, pack=c.pack,
     )  # fmt: skip
     if path is not None and c.source == "answers":
         return of_file(path, vocabulary, {"text": 1.0})

@@ -58,7 +58,7 @@ def main(config, workdir):
     monitor = config.evaluate.splits[0]
     monitored = build.spaced(held_out[monitor], config.evaluate.rows)
     source = (
-        data.RowSource(train_tokens, eligible.get("train"))
+        data.RowSource(train_tokens, eligible.get("train"), segments=corpus.segments)
         if train_tokens.ndim == 2
         else data.WindowSource(train_tokens, length, config.data.stride)
     )

@@ -26,6 +26,7 @@ def base() -> ConfigDict:
                 between="\n",  # of answers: what stands behind a prompt
                 end="\0",  # and behind an answer
                 fill=True,  # the rest of a row is the end again, and learnt; else padding
+                pack=False,  # several records in a row to train on, of which none sees another; with fill=False
                 skip_longer=False,  # records that are longer than a row are left out; else they are an error
                 stride=1,  # between the starts of training windows; 1: every crop of the text
                 cache_dir="",  # of tokenised data; empty: $MDMJAX_CACHE or ~/.cache/mdmjax

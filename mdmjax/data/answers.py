@@ -127,6 +127,31 @@ class Layout:
         """All records. ValueError as `row`, for the first that does not fit."""
         return RowSource(*map(np.stack, zip(*(self.row(r, prompt, answer) for r in records), strict=True)))
 
+    def packed(self, records: Sequence[Record], prompt: str, answer: str) -> RowSource:
+        """The records one after the other in as few rows as the order allows, each a segment of its row (from 1 on; 0
+        is padding), no record cut. With `fill` a record ends with one end, and padding follows the last one all the
+        same. ValueError as `row`."""
+        alone = dataclasses.replace(self, fill=False)
+        rows, room = [], 0
+        for record in records:
+            tokens, eligible = alone.row(record, prompt, answer)
+            size = int((tokens != self.vocabulary.size + 1).sum())
+            if size > room:
+                rows.append(
+                    [
+                        np.full(self.length, self.vocabulary.size + 1),
+                        np.zeros(self.length, bool),
+                        np.zeros(self.length, int),
+                    ]
+                )
+                room = self.length
+            place, number = slice(self.length - room, self.length - room + size), rows[-1][2].max() + 1
+            for whole, part in zip(rows[-1], (tokens[:size], eligible[:size], number), strict=True):
+                whole[place] = part
+            room -= size
+        tokens, eligible, segments = map(np.stack, zip(*rows, strict=True))
+        return RowSource(tokens.astype(np.int32), eligible, segments=segments)
+
     def text(self, tokens: Integer[np.ndarray, "L"], eligible: Bool[np.ndarray, "L"]) -> str:
         """What stands in the eligible positions, up to the first end."""
         return self.vocabulary.decode(tokens[eligible]).partition(self.end)[0]
@@ -143,14 +168,19 @@ def answers(
     end: str = END,
     fill: bool = True,
     skip_longer: bool = False,
+    pack: bool = False,
 ) -> Corpus:
     """The (prompt, answer) of each line of a file of JSON lines as rows of `length` (`Layout`), split by position.
 
     `vocabulary`: the characters of the file by default, with `between` and `end`. `meta` has, of each split, its
-    records, and the tokens that are eligible. With `skip_longer` records that are longer than a row are left out, and
-    counted there. Errors as `read_records` and `Layout`; ValueError for a split that is empty.
+    place in the file, its rows, and the tokens that are eligible. With `skip_longer` records that are longer than a row
+    are left out, and counted there. With `pack` several records of the split "train" stand in one row
+    (`Layout.packed`), whose `segments` tell them apart. Errors as `read_records` and `Layout`; ValueError for a split
+    that is empty, and for rows that are to be both packed and filled.
     """
     check_fractions(splits)
+    if pack and fill:
+        raise ValueError("pack=True and fill=True: rows that are packed are not filled up with ends; use fill=False")
     records = read_records(path, fields)
     layout = Layout(vocabulary or characters_of(records, between, end), length, between, end, fill)
     every = len(records)
@@ -160,11 +190,13 @@ def answers(
             raise ValueError(
                 f"{str(path)!r}: all {every} records are longer than {length} tokens: use a greater length"
             )
-    source = layout.rows(records, *fields)
     cuts = position_cuts(len(records), splits)
     if empty := [name for name, (start, stop) in cuts.items() if start == stop]:
         raise ValueError(f"{str(path)!r} has {len(records)} records, which leaves none for {empty[0]}: give more")
-    eligible = {name: source.eligible[start:stop] for name, (start, stop) in cuts.items()}
+    made = {
+        name: (layout.packed if pack and name == "train" else layout.rows)(records[start:stop], *fields)
+        for name, (start, stop) in cuts.items()
+    }
     meta = {
         "name": pathlib.Path(path).name,
         "source": str(path),
@@ -172,12 +204,12 @@ def answers(
         "split_by": "position",
         "left out, for they are longer than a row": every - len(records),
         "splits": {
-            name: {"start": start, "stop": stop, "records": stop - start, "tokens": int(eligible[name].sum())}
+            name: {"start": start, "stop": stop, "rows": len(made[name]), "tokens": int(made[name].eligible.sum())}
             for name, (start, stop) in cuts.items()
         },
     }
-    rows = {name: source.rows[start:stop] for name, (start, stop) in cuts.items()}
-    return Corpus(rows, layout.vocabulary, meta, eligible)
+    take = lambda field: {name: getattr(source, field) for name, source in made.items()}
+    return Corpus(take("rows"), layout.vocabulary, meta, take("eligible"), take("segments").get("train"))
 
 
 @dataclasses.dataclass(frozen=True)

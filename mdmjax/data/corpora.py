@@ -39,6 +39,7 @@ class Corpus:
     vocabulary: Vocabulary
     meta: dict[str, Any]
     eligible: dict[str, np.ndarray] | None = None  # of rows with prompts: name -> bool [rows, L], False for those
+    segments: np.ndarray | None = None  # of the rows to train on, where several texts stand in one: their numbers
 
 
 def python_docs(

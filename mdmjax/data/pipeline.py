@@ -59,11 +59,13 @@ class RowSource:
     """The rows of a table [N, L]; `eligible` bool [N, L] is False for prompts and padding. All is predicted if None.
 
     `extra` bool [N, L]: those of a prompt that an objective may take as eligible, now and then.
+    `segments` int [N, L]: numbers of the texts that stand in a row, if there are several.
     """
 
     rows: np.ndarray
     eligible: np.ndarray | None = None
     extra: np.ndarray | None = None
+    segments: np.ndarray | None = None
 
     def __post_init__(self):
         if self.rows.ndim != 2 or not len(self.rows):
@@ -73,6 +75,8 @@ class RowSource:
                 raise ValueError(
                     f"{name} of {where.dtype} {where.shape}: must be bool of the rows' shape {self.rows.shape}"
                 )
+        if self.segments is not None and self.segments.shape != self.rows.shape:
+            raise ValueError(f"segments of shape {self.segments.shape}: must be of the rows' shape {self.rows.shape}")
 
     @property
     def _marks(self) -> Fields:
@@ -84,6 +88,8 @@ class RowSource:
 
     def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
         marks = {name: where[indices] for name, where in self._marks.items()}
+        if self.segments is not None:
+            marks["segments"] = self.segments[indices].astype(np.int32)
         return {"tokens": self.rows[indices].astype(np.int32), **marks}
 
 

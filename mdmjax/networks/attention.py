@@ -4,8 +4,8 @@
 
 with q, out [B, L, H, d] and k, v [B, L, N, d], where N divides H (grouped queries: head h reads key head h // (H/N)).
 `causal` hides later keys; `valid` [B, L] is True for the keys that may be seen, and None where all may. `naive` and
-`xla` also take [B, H, L, L]: which keys each query of each head may see. A query that may see no key at all gets zeros
-from them; other implementations do not say.
+`xla` also take [B, H, L, L]: which keys each query of each head may see, or [B, 1, L, L] for all heads. A query that
+may see no key at all gets zeros from them; other implementations do not say.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
-Seen = Bool[Array, "B L"] | Bool[Array, "B H L L"]
+Seen = Bool[Array, "B L"] | Bool[Array, "B #H L L"]
 
 
 @runtime_checkable
@@ -236,6 +236,10 @@ def _seen(queries: int, keys: int, causal: bool, valid: Array | None) -> Array |
     """
     seen = valid
     if valid is not None:
+        if (
+            valid.ndim == 4 and valid.shape[1] == 1
+        ):  # for all heads: the queries of a group are one head's after another
+            valid = jnp.tile(valid, (1, 1, queries // keys, 1))
         seen = valid[:, None, None] if valid.ndim == 2 else valid.reshape(len(valid), -1, queries, keys)
     if causal:
         past = (jnp.arange(queries) % keys)[:, None] >= jnp.arange(keys)[None]

@@ -50,6 +50,12 @@ class Bound:
 
     params: Params
     model: Model = dataclasses.field(metadata=dict(static=True))
+    segments: Int[Array, "B L"] | None = None
+
+    def within(self, segments: Int[Array, "B L"]) -> "Bound":
+        """The network on rows in which several texts stand, of which none sees another: positions with one number are
+        of one text. Rows that come several times, one after the other, need no more segments."""
+        return dataclasses.replace(self, segments=segments)
 
     def __call__(
         self,
@@ -66,7 +72,10 @@ class Bound:
 
     def features(self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None = None) -> Float[Array, "B L D"]:
         """What the readout reads. Raises ValueError for rows that are too long, or a time that is missing."""
-        return self._module.features(tokens, t)
+        if self.segments is None:
+            return self._module.features(tokens, t)
+        segments = jnp.repeat(self.segments, len(tokens) // len(self.segments), axis=0)
+        return self._module.features(tokens, t, segments)
 
     def memory(self, rows: int, length: int) -> Any:
         """An empty memory for `features_at`."""

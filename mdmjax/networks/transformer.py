@@ -149,13 +149,23 @@ class Transformer(Stack):
         if not config.tied:
             self.readout = nnx.Linear(config.width, config.vocab, use_bias=False, kernel_init=small, rngs=rngs)
 
-    def features(self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None) -> Float[Array, "B L D"]:
+    def features(
+        self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None, segments: Int[Array, "B L"] | None = None
+    ) -> Float[Array, "B L D"]:
+        """What the readout reads. With `segments` a position sees those of its own number only. ValueError for
+        attention that cannot, and for a network that tells places apart by their numbers in the row."""
         config = self.config
         rows, length = tokens.shape
         check_length(length, config.length)
         if config.causal:
             tokens = jnp.concatenate([jnp.full((rows, 1), config.mask, tokens.dtype), tokens[:, :-1]], axis=1)
-        return self.encode(self.embed(tokens), tokens != config.pad if config.pads else None, t)
+        seen = tokens != config.pad if config.pads else None
+        if segments is not None:
+            if config.attention not in (xla, naive) or config.places or config.causal:
+                raise ValueError("segments: for networks with attention=xla, places=False, causal=False")
+            same = (segments[:, :, None] == segments[:, None])[:, None]
+            seen = same if seen is None else same & seen[:, None, None]
+        return self.encode(self.embed(tokens), seen, t)
 
     def memory(self, rows: int, length: int) -> tuple[Float[Array, "n B L N d"], Float[Array, "n B L N d"]]:
         """Keys and values of each block for `features_at`, all zero."""

@@ -2,7 +2,8 @@
 
 `batch` holds `tokens` [B, L], the rows' global `ids` [B] and, where some positions are a prompt or padding, `eligible`
 [B, L]; `size` is the number of rows of the whole global batch, of which these may be a part. Of the prompt, it may say
-which positions could be hidden as well: `extra` [B, L].
+which positions could be hidden as well: `extra` [B, L]. Where several texts stand in a row, `segments` [B, L] tells
+them apart.
 """
 
 import dataclasses
@@ -22,7 +23,8 @@ class MaskedDiffusion:
     """The negative ELBO under the draws of `law`: the mean of the K ways in which it hides a row; B K denoiser rows.
 
     For the law `Delimiters` the batch may say which tokens are to be hidden more often, `often` [B, L], in place of the
-    ids that the law has.
+    ids that the law has. Of a row with `segments` the terms are those of all its texts together: the law of the row
+    hides tokens of each of them at the same rate, which is unbiased for the sum of their bounds.
 
     With `extra` > 0 each position of the batch's `extra`, of the prompt say, is eligible too with that probability,
     drawn by example (for "SyRM" of arXiv 2511.18159, as far as it is known). This is ANOTHER OBJECTIVE, and none that
@@ -42,6 +44,8 @@ class MaskedDiffusion:
 
     def __call__(self, denoiser: Denoiser, batch: dict[str, Array], key: Key[Array, ""], size: int) -> Terms:
         tokens = batch["tokens"]
+        if "segments" in batch:
+            denoiser = denoiser.within(batch["segments"])
         eligible = batch.get("eligible", jnp.ones(tokens.shape, bool))
         if self.extra > 0:
             if "extra" not in batch:

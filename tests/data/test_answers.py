@@ -110,6 +110,30 @@ def test_a_corpus_of_answers(tmp_path):
         answers(written(tmp_path, lines[0]), length=3, fields=("q", "a"), skip_longer=True)
 
 
+def test_packed_rows(tmp_path):
+    """Records one after the other, none cut, each with a number of its own; unpacked they are what they were."""
+    lines = [dict(q="q" * (1 + i % 3), a="a" * (1 + i % 4)) for i in range(20)]
+    records = read_records(written(tmp_path, *lines), ("q", "a"))
+    layout = Layout(characters_of(records, "\n\0"), 16)
+    alone, packed = layout.rows(records, "q", "a"), layout.packed(records, "q", "a")
+    pad = layout.vocabulary.size + 1
+    assert len(packed) < 12 and packed.rows.shape[1] == 16 and (packed.segments.max(1) >= 1).all()
+    assert ((packed.rows == pad) == (packed.segments == 0)).all() and not packed.eligible[packed.segments == 0].any()
+    found = [
+        (row[s == k].tolist(), e[s == k].tolist())
+        for row, e, s in zip(packed.rows, packed.eligible, packed.segments, strict=True)
+        for k in range(1, s.max() + 1)
+    ]
+    cut = lambda row, e: (row[row != pad].tolist(), e[row != pad].tolist())
+    assert found == [cut(*row) for row in zip(alone.rows, alone.eligible, strict=True)]
+    assert packed.gather(np.array([0]))["segments"].tolist() == [packed.segments[0].tolist()]
+    corpus = answers(tmp_path / "pairs.jsonl", length=16, fields=("q", "a"), fill=False, pack=True)
+    assert corpus.segments.shape == corpus.splits["train"].shape and len(corpus.splits["train"]) < 18
+    assert len(corpus.splits["test"]) == 1
+    with pytest.raises(ValueError, match="pack=True and fill=True"):
+        answers(tmp_path / "pairs.jsonl", length=16, fields=("q", "a"), pack=True)
+
+
 @pytest.mark.skipif(not GSM8K.exists(), reason="needs gsm8k.test.jsonl beside the checkout")
 def test_word_problems_of_primary_school():
     """Real records: all of them fit, and each answer reads back as it was."""

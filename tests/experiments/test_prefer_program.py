@@ -70,7 +70,7 @@ def test_from_answers_to_preferences(run, tmp_path, monkeypatch, capfd):
     assert programs.run_here(train.main, flags, monkeypatch) == 0, capfd.readouterr().err
     report = json.loads((tmp_path / "sft" / "report.json").read_text())
     data = report["facts"]["data"]
-    assert data["splits"]["train"]["records"] == 54 and data["splits"]["test"]["tokens"] < 3 * 8
+    assert data["splits"]["train"]["rows"] == 54 and data["splits"]["test"]["tokens"] < 3 * 8
     assert "validation bits_per_token" in report["metrics"] and report["samples"][0]["pieces"][0] == ["4+1\n", True]
     changes = dict(task="pairs", start__run=tmp_path / "sft", data__path=path, data__held_out=4, arms="('2x1',)")
     code, out, errors = run(tmp_path / "prefer", **changes, train__steps=2, train__evaluate_every=2)
