@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdmjax.analysis import continuous_bound, masked_losses, random_table, table_denoiser
+from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.objectives import Against
 from mdmjax.objectives.policy_gradient import (
     ESPO,
@@ -70,7 +71,7 @@ def surrogates(name, count=ROWS):
     @jax.jit
     def run():
         draws = method.draw(jax.random.key(1), batch["ids"], batch["eligible"], batch=1)
-        found = token_log_probs(denoiser(), batch["tokens"], draws, vocab=V)
+        found = token_log_probs(denoiser(), batch["tokens"], draws, batch["eligible"], vocab=V)
         return method.surrogate(found, draws, batch["eligible"], batch["advantages"]), draws
 
     return run()
@@ -187,7 +188,7 @@ def test_at_the_old_policy_it_is_the_policy_gradient(name):
 
     def weighted(table):
         draws = method.draw(jax.random.key(2), batch["ids"], batch["eligible"], batch=6)
-        found = token_log_probs(table_denoiser(table), batch["tokens"], draws, vocab=V)
+        found = token_log_probs(table_denoiser(table), batch["tokens"], draws, batch["eligible"], vocab=V)
         found = method.surrogate(found, draws, batch["eligible"], batch["advantages"])
         total = found if found.ndim == 1 else found.sum(1)
         return -(batch["advantages"] * total).mean() * scale
@@ -256,12 +257,38 @@ def test_a_prompt_is_hidden_now_and_then_and_never_scored():
     assert (terms.scored == 2).all()
 
 
+@pytest.mark.parametrize("name", ["diffu", "wd1", "coupled", "espo", "spg"])
+def test_padding_changes_nothing(name):
+    """Two paddings of the same completions, of unequal lengths and behind prompts that may be hidden: one loss, and
+    gradients that are finite and the same."""
+    method = dict(METHODS, diffu=DiffuGRPO(prompt=0.5), wd1=WD1(prompt=0.5))[name]
+    pad, answers = V + 1, np.array([[0, 1, 2, 0, 1], [2, 2, 1, V + 1, V + 1]])
+    model = transformer(TransformerConfig(V, 8, width=16, depth=1, heads=2, pads=True))
+    params = jax.jit(model.init)(jax.random.key(0))
+    objective = PolicyGradient(V, method)
+
+    def run(length):
+        tokens = jnp.asarray(np.pad(answers, ((0, 0), (0, length - 5)), constant_values=pad))
+        eligible = (tokens != pad).at[:, :2].set(False)
+        batch = dict(tokens=tokens, eligible=eligible, ids=jnp.arange(2), advantages=jnp.array([1.0, -0.7]))
+        loss = lambda p: objective(Against(model.bind(p)), batch, jax.random.key(1), 2).nats.sum()
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    (short, by_short), (long, by_long) = run(5), run(8)
+    assert np.isfinite(short) and abs(short) > 1e-3
+    np.testing.assert_allclose(short, long, rtol=1e-5)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), by_short, by_long)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(by_short))
+
+
 @pytest.mark.parametrize(
     "make, match",
     [
         (lambda: Clip(low=-0.1), "none may be negative"),
         (lambda: CoupledGRPO(low=0.0), "must be 0 < low <= high < 1"),
         (lambda: SPG(beta=0.5), "beta=0.5"),
+        (lambda: DiffuGRPO(prompt=1.5), "prompt=1.5"),
+        (lambda: WD1(prompt=-0.1), "prompt=-0.1"),
         (lambda: SPG(mixture=2.0), "mixture=2.0"),
         (lambda: Quadrature(0), "nodes=0"),
         (lambda: GDPO(Allocation(3)).draw(jax.random.key(0), jnp.arange(2), jnp.ones((2, L), bool), batch=2), "not 3"),

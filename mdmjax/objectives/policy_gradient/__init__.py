@@ -14,7 +14,7 @@ from mdmjax.objectives.policy_gradient.interface import (
     k3,
     token_log_probs,
 )
-from mdmjax.objectives.policy_gradient.sequence import SequenceGRPO
+from mdmjax.objectives.policy_gradient.rewarded import Rewarded, exact
 from mdmjax.objectives.policy_gradient.spg import SPG
 from mdmjax.objectives.policy_gradient.unigrpo import UniGRPO
 from mdmjax.objectives.policy_gradient.wd1 import WD1, wd1_advantages
@@ -27,11 +27,12 @@ __all__ = [
     "GDPO",
     "Method",
     "PolicyGradient",
+    "Rewarded",
     "SPG",
-    "SequenceGRPO",
     "UniGRPO",
     "WD1",
     "clipped",
+    "exact",
     "group_advantages",
     "k2",
     "k3",

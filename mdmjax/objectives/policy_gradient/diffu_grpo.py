@@ -11,12 +11,18 @@ from mdmjax.process import also_eligible
 
 
 def mean_field(key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], prompt: float) -> Draws:
-    """One draw [1, B, ...]: every completion token hidden, and each token of the prompt with probability `prompt`,
-    which is not scored. (What is not eligible and stands behind the completion, padding, must be masked by the network
-    itself; it may be hidden here and is never scored.)"""
-    hidden = also_eligible(key, ids, ~eligible, prompt)
+    """One draw [1, B, ...]: every completion token hidden, and each token before the first of them, of the prompt, with
+    probability `prompt`; these are not scored."""
+    before = jnp.cumsum(eligible, axis=1) == 0
+    hidden = also_eligible(key, ids, before, prompt)
     ones = jnp.ones((1, len(ids)))
     return Draws(ids[None], ones, (eligible | hidden)[None], eligible[None].astype(ones.dtype), ids[None], "mean_field")
+
+
+def check_share(prompt: float, name: str) -> None:
+    """ValueError for a probability outside [0, 1]."""
+    if not 0 <= prompt <= 1:
+        raise ValueError(f"{name}(prompt={prompt}): must be in [0, 1]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +31,14 @@ class DiffuGRPO:
 
     A one-step mean field: sum_i log p_i is not log p(y | x), for tokens are taken as independent, and no bound on it;
     with prompt > 0 it varies with the draw. Loss: PPO's clip at every token, + kl k3, the mean over a completion's
-    tokens and then over completions.
+    tokens and then over completions. ValueError for `prompt` outside [0, 1].
     """
 
     prompt: float = 0.15
     clip: Clip = Clip()
+
+    def __post_init__(self):
+        check_share(self.prompt, "DiffuGRPO")
 
     def draw(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Draws:
         return mean_field(key, ids, eligible, self.prompt)

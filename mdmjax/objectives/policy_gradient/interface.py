@@ -66,7 +66,7 @@ class PolicyGradient:
         draws = self.method.draw(key, batch["ids"], eligible, batch=size)
 
         def of(model: Denoiser) -> Surrogate:
-            log_p = token_log_probs(model, tokens, draws, vocab=self.vocab, nll=self.nll)
+            log_p = token_log_probs(model, tokens, draws, eligible, vocab=self.vocab, nll=self.nll)
             return self.method.surrogate(log_p, draws, eligible, advantages)
 
         current = of(denoiser.policy)
@@ -80,13 +80,20 @@ class PolicyGradient:
 
 
 def token_log_probs(
-    denoiser: Denoiser, tokens: Int[Array, "B L"], draws: Draws, *, vocab: int, nll: Callable = dense
+    denoiser: Denoiser,
+    tokens: Int[Array, "B L"],
+    draws: Draws,
+    eligible: Bool[Array, "B L"],
+    *,
+    vocab: int,
+    nll: Callable = dense,
 ) -> Float[Array, "K B L"]:
-    """log p(x_i | x with the masks of draw k hidden) in nats at what is masked, 0 elsewhere."""
+    """log p(x_i | x with the masks of draw k hidden) in nats at what is masked and eligible, 0 elsewhere."""
 
     @jax.checkpoint
     def one(draws: Draws) -> Float[Array, "B L"]:
-        return -nll(denoiser, jnp.where(draws.masks, vocab, tokens), draws.t, tokens, draws.masks)
+        inputs = jnp.where(draws.masks, vocab, tokens)
+        return -nll(denoiser, inputs, draws.t, tokens, draws.masks & eligible)
 
     return jax.lax.map(one, draws)
 
@@ -98,7 +105,7 @@ def weighted(log_p: Float[Array, "K B L"], draws: Draws) -> Float[Array, "B L"]:
 
 
 def group_advantages(rewards: Float[Array, "G g"], *, scaled: bool = True) -> Float[Array, "G g"]:
-    """r - mean of its group, divided by the standard deviation of the group + 1e-4 where `scaled` (GRPO)."""
+    """r - mean of its group, divided by the standard deviation of the group (of g, not g - 1) + 1e-4 where `scaled`."""
     centred = rewards - rewards.mean(1, keepdims=True)
     return centred / (rewards.std(1, keepdims=True) + 1e-4) if scaled else centred
 

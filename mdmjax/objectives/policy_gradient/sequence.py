@@ -6,13 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import Draws
-from mdmjax.objectives.policy_gradient.interface import Clip, clipped, weighted
+from mdmjax.objectives.policy_gradient.interface import Clip, clipped, k3, weighted
 from mdmjax.process import Allocation, CoupledCounts, Law
 
 
 @dataclasses.dataclass(frozen=True)
 class SequenceGRPO:
-    """What the methods of this kind share; each says what its surrogate and its KL are.
+    """What the methods of this kind share: ESPO, GDPO, UniGRPO. By itself: rho = exp(B^ - B^_old), + kl k3 of B^.
 
     allocation, law: the draws of each completion; any law will do, and an unbiased one makes an unbiased surrogate.
     """
@@ -29,9 +29,11 @@ class SequenceGRPO:
         return weighted(log_p, draws).sum(1) / len(log_p)
 
     def kl(self, current, reference, eligible) -> Float[Array, "B"]:
-        raise NotImplementedError
+        """Not negative, and 0 at the reference."""
+        return k3(current, reference)
 
     def log_ratio(self, current, old, eligible) -> Float[Array, "B"]:
+        """log rho."""
         return current - old
 
     def loss(self, current, old, reference, advantages, eligible) -> tuple[Float[Array, "B"], Int[Array, "B"]]:

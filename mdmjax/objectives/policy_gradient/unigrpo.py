@@ -4,7 +4,6 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from mdmjax.objectives.policy_gradient.interface import k3
 from mdmjax.objectives.policy_gradient.sequence import SequenceGRPO
 from mdmjax.process import Allocation, Continuous, Law, iid
 
@@ -23,6 +22,3 @@ class UniGRPO(SequenceGRPO):
 
     def surrogate(self, log_p, draws, eligible, advantages):
         return (log_p.sum(2) / jnp.maximum(draws.masks.sum(2), 1)).mean(0)
-
-    def kl(self, current, reference, eligible):
-        return k3(current, reference)

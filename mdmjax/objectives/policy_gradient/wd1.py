@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import Draws
-from mdmjax.objectives.policy_gradient.diffu_grpo import mean_field
+from mdmjax.objectives.policy_gradient.diffu_grpo import check_share, mean_field
 from mdmjax.objectives.policy_gradient.interface import weighted
 
 
@@ -21,10 +21,14 @@ class WD1:
     """sum_g softmax(A)_g NLL_g - sum_g softmax(-A)_g NLL_g with the mean-field log p of `DiffuGRPO`.
 
     The batch's advantages are `wd1_advantages`, which sum to 0 over a group. No ratio, no clip, no reference; the
-    surrogate is biased as the mean field is. Divided by the number of completions.
+    surrogate is biased as the mean field is. Divided by the number of completions. ValueError for `prompt` outside
+    [0, 1].
     """
 
     prompt: float = 0.0
+
+    def __post_init__(self):
+        check_share(self.prompt, "WD1")
 
     def draw(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Draws:
         return mean_field(key, ids, eligible, self.prompt)
