@@ -14,11 +14,12 @@ import numpy as np
 
 from experiments import build, cli, prefer_report, runs, studies
 from experiments.configs.base_prefer import prefer as fields
-from experiments.prefer_arms import Arm, Start, right
+from experiments.prefer_arms import Arm, Start
+from experiments.prefer_probe import right
 from experiments.prefer_tasks import TASKS
 from experiments.train import exit_when_told
-from mdmjax import networks
-from mdmjax.reports import write_report
+from mdmjax import networks, training
+from mdmjax.reports import to_json, write_report
 
 POSITIVE = (
     "seeds", "data.digits", "start.steps", "start.batch", "train.steps", "train.batch", "train.log_every",
@@ -49,13 +50,21 @@ def main(config, workdir):
     for name in names:  # so that a wrong field is named before anything is trained
         Arm(config, task, name, model, shapes)
     cli.check_workdir(workdir, config, defaults=cli.to_dict(fields()))
+    otherwise = (
+        f"{workdir} holds arms of another start, or on other pairs ({workdir / 'task.json'}): give another folder"
+    )
+    cli.keep(workdir / "task.json", to_json(task.meta), otherwise)
     cli.log(f"{len(task.pairs):,} pairs of {task.length} tokens; {len(names)} arms of {config.seeds} seeds")
 
     if run:
         params, seconds = given, 0.0
     else:
         with cli.progress(config.start.steps) as bar:
-            outcome = start.train(workdir / "start", lambda step, loss, bound=None, **_: bar.update(step, loss=loss))
+            cli.started()
+            try:
+                outcome = start.train(workdir / "start", lambda step, loss, **_: bar.update(step, loss=loss))
+            except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
+                raise cli.RunFailed(f"start: {error}") from error
         if not outcome.finished:
             cli.log("stopped by a signal, all saved: the same command goes on from there")
             return

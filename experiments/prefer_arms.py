@@ -13,14 +13,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, laws, studies
+from experiments.prefer_probe import probe, right
 from experiments.prefer_tasks import Task
 from experiments.study_arms import Batches
-from mdmjax import data, networks, objectives, process, sampling, training
+from mdmjax import data, networks, objectives, process, training
 from mdmjax.objectives import Against, KeptBounds, Preference
 
 FINE_TUNING = "fine_tuning"
 _NAME = re.compile(r"(\d+)x(\d+)((?:\+\w+)*)")
-PAIRS, NOISE = 5, 6  # uses of the seed's key: the draws of pairs that stay, those by which noise is measured
+# uses of the seed's key: the draws of pairs that stay, those by which noise is measured, the runs of the arms
+PAIRS, NOISE, ARMS = 5, 6, 7
+START_ROWS = 1 << 32  # added to the seed of the start's batches, so that they are not those of the arms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Way:
         marks = match[3].split("+")[1:] if match else []
         known = {"apart": dict(shared=False), "together": dict(together=True)}
         known |= {spread: dict(spread=spread) for spread in laws.SPREADS}
-        if match is None or not set(marks) <= set(known):
+        fields = [field for mark in marks for field in known.get(mark, ())]
+        if match is None or not set(marks) <= set(known) or len(set(fields)) < len(fields):
             raise ValueError(
                 f"arms: {name!r}: must be {FINE_TUNING}, or RATESxMASKS and maybe +{', +'.join(known)}: such as 8x1"
             )
@@ -96,7 +100,7 @@ class Start(Runs):
         return jax.vmap(init)(self.keys(self.seed, training.RUNS))
 
     def train(self, folder: Path, progress: Callable) -> training.Outcome:
-        batches = Batches(self.task.start, self.seeds, self.batch, self.batch, self.seed)
+        batches = Batches(self.task.start, self.seeds, self.batch, self.batch, self.seed + START_ROWS)
         return studies.train_seeds(
             self, folder, progress, batches=batches, layout=self.layout(), measured="nothing",
             measure=lambda params: np.zeros(self.seeds),
@@ -136,16 +140,19 @@ class Arm(Runs):
     def objective(self) -> Any:
         c = self.config.prefer
         if self.way is None:
-            return objectives.MaskedDiffusion(self.task.vocab)
-        spread = laws.SPREADS[self.way.spread]
-        law = build.choose(
-            c.law,
-            "prefer.law",
-            dict(exact_count=process.ExactCount(spread), continuous=process.Continuous(spread=spread)),
+            return objectives.MaskedDiffusion(
+                self.task.vocab, process.ExactCount(schedule=self.task.schedule), self.task.nll
+            )
+        spread, schedule = laws.SPREADS[self.way.spread], self.task.schedule
+        if not 0 < c.eps < 1:
+            raise ValueError(f"prefer.eps={c.eps}: must be in (0, 1)")
+        made = dict(
+            exact_count=process.ExactCount(spread, schedule), continuous=process.Continuous(schedule, spread, c.eps)
         )
+        law = build.choose(c.law, "prefer.law", made)
         return Preference(
             self.task.vocab, c.beta, process.Allocation(self.way.rates, self.way.masks), law, shared=self.way.shared,
-            rates_shared=self.way.together, sft=c.sft, two_pass=c.two_pass,
+            rates_shared=self.way.together, sft=c.sft, two_pass=c.two_pass, nll=self.task.nll,
             fixed=build.key(self.config.seed, PAIRS) if c.fixed else None,
         )  # fmt: skip
 
@@ -170,7 +177,7 @@ class Arm(Runs):
             init = (lambda key: params) if self.lora is None else (lambda key: self.lora.init(params, key))
             return training.init_state(init, self.step.step.optimizer, key)
 
-        return jax.vmap(one)(self.start, self.keys(self.config.seed, training.RUNS))
+        return jax.vmap(one)(self.start, self.keys(self.config.seed, ARMS))
 
     @functools.cached_property
     def frozen(self) -> Any:
@@ -182,7 +189,9 @@ class Arm(Runs):
         @jax.jit
         def bounds(params, indices):
             batch = {name: jnp.asarray(x)[indices] for name, x in self._all.items()} | {"pair": indices, "ids": indices}
-            one = lambda p: self.objective.scores(Against(self.model.bind(p), self.model.bind(p)), batch, None).policy
+            one = lambda p: (
+                self.objective.scores(Against(self.model.bind(p), self.model.bind(p)), batch, None).reference
+            )
             return jnp.moveaxis(jax.vmap(one)(params), 1, 3)
 
         parts = [np.asarray(bounds(self.start, jnp.asarray(part))) for part in _parts(len(source), size)]
@@ -242,7 +251,8 @@ class Arm(Runs):
                 name: [[row["step"], row[name]] for row in steps if name in row]
                 for name in ("loss", "accuracy", "margin", "score_variance", "drift")
             },
-            "probe": probe(self, outcome.state.average) if self.way else None,
+            "probe": probe(self, outcome.state.average, self.keys(self.config.seed, NOISE)) if self.way else None,
+            "calls": 4 * self.way.rates * self.way.masks if self.way else None,
             "seconds": outcome.elapsed,
             "parameters": networks.parameter_count(outcome.state.params) // self.seeds,
         }
@@ -252,57 +262,3 @@ def _parts(count: int, size: int) -> list[np.ndarray]:
     """0..count-1 in parts of one size; the last one goes on with the last number."""
     size = min(size, count)
     return [np.minimum(np.arange(k, k + size), count - 1) for k in range(0, count, size)]
-
-
-def right(model: networks.Model, params: Any, task: Task) -> np.ndarray:
-    """The share of judged prompts that each seed answers exactly, decoded greedily, a token a call."""
-    tokens, eligible = task.judged
-    canvas = jnp.asarray(np.where(eligible, task.vocab, tokens))
-    planner = sampling.Confidence(process.Linear(), int(eligible[0].sum()))
-    return (np.asarray(_decoded(model, planner, task.vocab, params, canvas)) == tokens).all(2).mean(1)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _decoded(model, planner, vocab, params, canvas):
-    one = lambda p: sampling.sample(
-        model.bind(p), planner, canvas, vocab=vocab, key=jax.random.key(0), draw=sampling.TokenDraw(temperature=0.0)
-    ).tokens  # fmt: skip
-    return jax.vmap(one)(params)
-
-
-def probe(arm: Arm, params: Any) -> dict[str, Any]:
-    """Of each seed, on held-out pairs, from `repeats` estimates with draws of their own: the variance of the score, the
-    mean score, its share above 0, the mean loss, and the variance of the gradient as a share of its square."""
-    c, source = arm.config.evaluate, arm.task.held_out
-    count = min(c.pairs, len(source))
-    batch = {name: jnp.asarray(x) for name, x in source.gather(np.arange(count)).items()} | {"ids": jnp.arange(count)}
-    objective = dataclasses.replace(arm.objective, fixed=None)
-
-    @jax.jit
-    def measured(params, start, keys):
-        def one(params, start, key):
-            def loss(params, key):
-                return objective(arm.bind(params, (start, None)), batch, key, count).nats.mean()
-
-            def estimate(_, key):
-                found = objective.scores(arm.bind(params, (start, None)), batch, key).score(objective.beta)
-                slope = jax.grad(loss)(params, key)
-                return None, (found, jnp.concatenate([x.ravel() for x in jax.tree.leaves(slope)]))
-
-            _, (scores, slopes) = jax.lax.scan(estimate, None, jax.random.split(key, c.repeats))
-            mean = slopes.mean(0)
-            noise = ((slopes - mean[None]) ** 2).sum() / (c.repeats - 1)
-            square = jnp.maximum((mean**2).sum() - noise / c.repeats, 0)
-            return {
-                "score variance": scores.var(0, ddof=1).mean(),
-                "score": scores.mean(),
-                "preferred": (scores.mean(0) > 0).mean(),
-                "loss": jax.nn.softplus(-scores).mean(),
-                "bias bound": jnp.minimum(scores.var(0, ddof=1) / 8, scores.std(0, ddof=1) / 2).mean(),
-                "gradient noise": noise / square,
-            }
-
-        return jax.vmap(one)(params, start, keys)
-
-    found = measured(params, arm.start, arm.keys(arm.config.seed, NOISE))
-    return {name: np.asarray(x).tolist() for name, x in found.items()}

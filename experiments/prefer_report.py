@@ -9,14 +9,15 @@ from experiments import cli
 from experiments.prefer_arms import FINE_TUNING
 from experiments.prefer_tasks import Task
 from experiments.results import over_seeds, shown
+from experiments.study_report import jackknife
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report
 
 LEGEND = (
     "± is a standard error over seeds, in pairs of the same seeds where something is compared. The variance of the "
     "score, the bound on the bias of the loss that follows from it, and the noise of the gradient (its variance over "
-    "its squared length) are those of repeated estimates of the same held-out pairs, by the arm's own draws, after "
-    "training; calls are forward passes of a pair: policy and reference, each answer."
+    "its squared length, each summed over seeds) are those of repeated estimates of the same held-out pairs, by the "
+    "arm's own draws, after training. Forward passes are those of a pair at a step: policy and reference, each answer."
 )
 
 
@@ -62,16 +63,18 @@ def report(config, task: Task, start: dict[str, Any], results: Sequence[dict[str
 
 def _line(result: dict[str, Any], before: np.ndarray | None, judged: bool) -> dict[str, str]:
     """A row of the table."""
-    probe, line = result["probe"], {"arm": result["arm"]}
+    probe, line = result["probe"], {"arm": result["arm"], "forward passes": str(result["calls"] or "")}
     if judged:
         after = 100 * np.asarray(result["right"])
         line |= {"right, %": shown(over_seeds(after)), "right - start": shown(over_seeds(after - before))}
     columns = {
         "variance of the score": "score variance", "bound on the bias": "bias bound",
-        "gradient noise": "gradient noise", "held-out loss": "loss", "score": "score",
+        "held-out loss": "loss", "score": "score",
     }  # fmt: skip
     for column, name in columns.items():
         line[column] = shown(over_seeds(probe[name])) if probe else ""
+    noise = probe and jackknife(lambda a, b: a.sum() / b.sum(), probe["gradient variance"], probe["gradient squared"])
+    line["gradient noise"] = shown(noise) if noise else ""
     line["pairs in order, %"] = shown(over_seeds(100 * np.asarray(probe["preferred"]))) if probe else ""
     return line | {"seconds": f"{result['seconds']:.0f}"}
 

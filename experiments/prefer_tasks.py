@@ -1,12 +1,16 @@
 """What preferences are about: sums with their working, right and slipped, or the pairs of a file."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdmjax import data
+from experiments import laws
+from mdmjax import data, objectives, process
+from mdmjax.base import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,8 @@ class Task:
     start: data.RowSource | None = None  # what a policy is fine-tuned on before it learns preferences
     judged: tuple[np.ndarray, np.ndarray] | None = None  # (tokens, eligible) [N, L] of prompts with an exact answer
     meta: dict = dataclasses.field(default_factory=dict)
+    schedule: Schedule = process.Linear()  # of the times that the network is told
+    nll: Callable = objectives.dense
 
     @property
     def length(self) -> int:
@@ -59,25 +65,41 @@ def workings(c: ConfigDict, run: Any = None) -> Task:
 
 
 def of_file(c: ConfigDict, run: Any = None) -> Task:
-    """The pairs of a file, in the vocabulary and the length of the run that is the start."""
+    """The pairs of a file, in the vocabulary, the length and the format of the run that is the start; held out are all
+    pairs of some prompts."""
     if run is None:
         raise ValueError("start.run is empty, and task='pairs' needs a run of experiments.train to start from")
     if not c.path:
         raise ValueError(f"data.path is empty, and task='pairs' needs a file with {', '.join(c.fields)} on each line")
     if len(c.fields) != 3:
         raise ValueError(f"data.fields={tuple(c.fields)}: must be three, of prompt, preferred and other answer")
-    records = data.read_records(c.path, tuple(c.fields))
-    layout = data.Layout(
-        run.vocabulary, run.experiment.length, c.between, c.end, fill=not run.experiment.model.config.pads
-    )
+    records, of_run = data.read_records(c.path, tuple(c.fields)), run.experiment.config
+    told = of_run.data.source == "answers"  # how a prompt and its answer stand in a row; else as by default
+    shape = dict(between=of_run.data.between, end=of_run.data.end) if told else {}
+    layout = data.Layout(run.vocabulary, run.experiment.length, fill=not run.experiment.model.config.pads, **shape)
     made = data.preference_pairs(records, layout, tuple(c.fields))
-    if not 2 <= c.held_out < len(made):
-        raise ValueError(f"data.held_out={c.held_out}: must be at least 2, and fewer than the {len(made)} pairs")
+    prompts: dict[str, list[int]] = {}
+    for i, record in enumerate(records):
+        prompts.setdefault(record.fields[c.fields[0]], []).append(i)
+    groups = list(prompts.values())
+    if not 2 <= c.held_out < len(groups):
+        raise ValueError(f"data.held_out={c.held_out}: must be at least 2, and fewer than the {len(groups)} prompts")
     cut = lambda part: data.PairSource(made.tokens[part], made.eligible[part])
-    # every k-th, so that what a file is sorted by is in both
-    chosen = np.arange(c.held_out) * len(made) // c.held_out
+    # every k-th prompt, so that what a file is sorted by is in both
+    chosen = [i for k in range(c.held_out) for i in groups[k * len(groups) // c.held_out]]
     rest = np.setdiff1d(np.arange(len(made)), chosen)
-    return Task(run.vocabulary, cut(rest), cut(chosen), meta={"name": c.path, "pairs": len(made)})
+    meta = {
+        "name": Path(c.path).name,
+        "pairs": len(made),
+        "prompts": len(groups),
+        "start": run.workdir,
+        "step": run.step,
+    }
+    meta["sha256"] = data.content_hash(c.path)
+    return Task(
+        run.vocabulary, cut(rest), cut(chosen), meta=meta, schedule=laws.schedule(of_run.law, "law"),
+        nll=run.experiment.nll(groups=1),
+    )  # fmt: skip
 
 
 TASKS = dict(workings=workings, pairs=of_file)

@@ -21,9 +21,7 @@ def prefer() -> ConfigDict:
                 judged=512,  # other sums still
                 path="",  # of pairs: a file with prompt, chosen and rejected on each line
                 fields=("prompt", "chosen", "rejected"),
-                held_out=64,  # of its pairs, to be judged on
-                between="\n",  # what stands behind a prompt
-                end="\0",  # and behind an answer
+                held_out=64,  # of its prompts, with all their pairs, to be judged on
             ),
             start=dict(
                 run="",  # of `train`, whose averaged parameters are policy and reference; else they are fine-tuned here
@@ -36,6 +34,7 @@ def prefer() -> ConfigDict:
                 beta=0.2,
                 sft=0.05,  # weight of the negative ELBO of the preferred answer
                 law="exact_count",  # exact_count | continuous
+                eps=1e-3,  # the smallest time of continuous, below which its bound leaves something out
                 fixed=False,  # a pair has the same draws at every step, and the reference's bounds are kept
                 two_pass=True,  # memory that does not grow with the draws
                 lora=0,  # rank of the adapters that are trained in place of the network; 0: the network is

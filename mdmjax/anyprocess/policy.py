@@ -35,10 +35,15 @@ class Window:
     policy: Policy
     size: int
 
+    @property
+    def timed(self) -> bool:
+        """Whether it wants a time."""
+        return getattr(self.policy, "timed", False)
+
     def __call__(
-        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"]
+        self, tokens: Int[Array, "B N"], lengths: Int[Array, "B"], *t: Float[Array, "B"]
     ) -> tuple[Float[Array, "B N V"], Float[Array, "B N 3"]]:
         size = min(self.size, tokens.shape[1])
-        logits, controls = self.policy(tokens[:, :size], jnp.minimum(lengths, size))
+        logits, controls = self.policy(tokens[:, :size], jnp.minimum(lengths, size), *t)
         beyond = ((0, 0), (0, tokens.shape[1] - size), (0, 0))
         return jnp.pad(logits, beyond), jnp.pad(controls, beyond, constant_values=-jnp.inf)

@@ -1,7 +1,16 @@
 """Corpora, tables, tasks, vocabularies, and resumable batches of them."""
 
 from mdmjax.data import sudoku, sudoku_puzzles
-from mdmjax.data.answers import Layout, PairSource, Record, answers, characters_of, preference_pairs, read_records
+from mdmjax.data.answers import (
+    Layout,
+    PairSource,
+    Record,
+    answers,
+    characters_of,
+    content_hash,
+    preference_pairs,
+    read_records,
+)
 from mdmjax.data.arithmetic import Sums, Workings, sums, workings
 from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
 from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
@@ -29,6 +38,7 @@ __all__ = [
     "answers",
     "batches",
     "characters_of",
+    "content_hash",
     "evaluation_windows",
     "preference_pairs",
     "python_docs",

@@ -68,6 +68,11 @@ def read_records(path: str | os.PathLike, fields: Sequence[str]) -> list[Record]
     return records
 
 
+def content_hash(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file."""
+    return files.content_hash(files.hashed([pathlib.Path(path)]))
+
+
 def characters_of(records: Iterable[Record], *more: str) -> Characters:
     """The characters of all fields, and of some more texts."""
     return Characters.of("".join([*more, *(text for record in records for text in record.fields.values())]))
@@ -200,7 +205,7 @@ def answers(
     meta = {
         "name": pathlib.Path(path).name,
         "source": str(path),
-        "sha256": files.content_hash(files.hashed([pathlib.Path(path)])),
+        "sha256": content_hash(path),
         "split_by": "position",
         "left out, for they are longer than a row": every - len(records),
         "splits": {

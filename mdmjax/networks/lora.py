@@ -19,8 +19,9 @@ class LoRA:
 
     The adapters are the parameters that are trained, and W is not: `Step(bind=lambda adapters, base:
     model.bind(lora.merged(base, adapters)))` with the base as `frozen`. B is 0 at first, so the network is then the
-    base's exactly; A is N(0, 1 / I). A sum W + AB is made of each kernel, where it is used: memory is that of one
-    kernel more, FLOPs 2 I O rank, and a checkpoint holds the adapters alone, rank (I + O) numbers for I O.
+    base's exactly; A is N(0, 1 / I). A checkpoint and the optimiser hold the adapters alone, rank (I + O) numbers for
+    I O. A step holds the sums W + AB beside W, and their gradients: it saves the optimiser's memory, not these.
+    Weight decay, which is of leaves named `kernel`, passes adapters over.
     ValueError for rank < 1.
     """
 

@@ -30,7 +30,8 @@ _REFERENCE = 16  # use of the key of a draw: the draws of a reference that share
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KeptBounds:
-    """In place of a reference that is asked: its bounds of N pairs, for draws that stay the same."""
+    """In place of a reference that is asked: its bounds of N pairs, for the very draws that the policy sees, or, where
+    those are not shared, for the reference's own: `Preference.scores(...).reference` of all pairs."""
 
     values: Float[Array, "N 2 n"]
 
@@ -79,11 +80,13 @@ class Scores(NamedTuple):
         gain = (self.policy - self.reference).mean(0)
         return beta * (gain[:, 0] - gain[:, 1])
 
-    def variance(self, beta: float, shared: bool) -> Float[Array, "P"]:
-        """The variance of the score as independent draws tell it: those of the differences where they are `shared`,
-        else those of policy and reference, over n. NaN for n = 1. Systematic draws vary less than this says."""
-        parts = (self.policy - self.reference,) if shared else (self.policy, self.reference)
-        return beta**2 * sum(x.var(0, ddof=1).sum(1) for x in parts) / len(self.policy)
+    def variance(self, beta: float, rates: int) -> Float[Array, "P"]:
+        """The variance of the score as its draws tell it: of what they say by rate, the mean over a rate's masks, the
+        sample variance over the `rates`, divided by their number. Unbiased where rates are independent; of rates that
+        are spread over a row it is another number, most often a larger one. NaN for one rate."""
+        gain = self.policy - self.reference
+        by_rate = (gain[..., 0] - gain[..., 1]).reshape(rates, -1, gain.shape[1]).mean(1)
+        return beta**2 * by_rate.var(0, ddof=1) / rates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +106,9 @@ class Preference:
     fixed: the key of draws that stay the same at every step, by the pairs' numbers in their source (`pair` [P] of the
     batch), so that the reference's bounds can be kept: `Against(policy, KeptBounds(...))`.
 
-    A term is softplus(-s) + sft x NELBO(y_w). `tokens` counts pairs, so that their mean is one over pairs, and
-    `scored` estimates of the policy's bounds. `also` has, of each pair, `accuracy` 1[s > 0], `margin` s,
-    `score_variance` as `Scores.variance` where n > 1, and `drift`, the mean of B_reference - B_policy of its answers:
+    A term is softplus(-s) + sft x NELBO(y_w). `tokens` counts pairs, so that their mean is one over pairs, and `scored`
+    estimates of the policy's bounds. `also` has, of each pair, `accuracy` 1[s > 0], `margin` s, `score_variance` as
+    `Scores.variance` where there are several rates, and `drift`, the mean of B_reference - B_policy of its answers:
     where those came from the reference, a proxy of KL(reference | policy). ValueError for beta <= 0 and sft < 0.
     """
 
@@ -148,19 +151,26 @@ class Preference:
         draws = self.draw(key, ids, eligible)
         policy = of(denoiser.policy, draws)
         if isinstance(denoiser.reference, KeptBounds):
+            if self.fixed is None or denoiser.reference.values.shape[2] != self.allocation.draws:
+                raise ValueError(
+                    f"KeptBounds of {denoiser.reference.values.shape[2]} draws: are for Preference(fixed=...) with as "
+                    f"many, not {self.allocation.draws}{'' if self.fixed is not None else ' that change'}"
+                )
             return Scores(policy, jnp.moveaxis(denoiser.reference.values[batch["pair"]], 2, 0))
         own = draws if self.shared else self.draw(jax.random.fold_in(key, _REFERENCE), ids, eligible)
         return Scores(policy, jax.lax.stop_gradient(of(denoiser.reference, own)))
 
+    def loss(self, found: Scores) -> Float[Array, "P"]:
+        """softplus(-s) + sft x NELBO(y_w) of each pair."""
+        loss = jax.nn.softplus(-found.score(self.beta))
+        return loss - self.sft * found.policy[:, :, 0].mean(0) if self.sft else loss
+
     def __call__(self, denoiser: Against, batch: dict[str, Array], key: Key[Array, ""], size: int) -> Terms:
         found = self.scores(denoiser, batch, key)
-        score = found.score(self.beta)
-        loss = jax.nn.softplus(-score)
-        if self.sft:
-            loss = loss - self.sft * found.policy[:, :, 0].mean(0)
+        score, loss = found.score(self.beta), self.loss(found)
         gain = found.policy.mean(0) - found.reference.mean(0)
         also = {"accuracy": (score > 0).astype(score.dtype), "margin": score, "drift": -gain.mean(1)}
-        if self.allocation.draws > 1:
-            also["score_variance"] = found.variance(self.beta, self.shared)
+        if self.allocation.rates > 1:
+            also["score_variance"] = found.variance(self.beta, self.allocation.rates)
         scored = 2 * self.allocation.draws * jnp.ones_like(batch["ids"])
         return Terms(loss, jnp.ones_like(batch["ids"]), scored, also=also)

@@ -21,7 +21,8 @@ class CoupledCounts(Law):
 
     Every token is scored once in the two, whose mean is unbiased for the bound: each l of 1..L comes with probability
     1 / (L + 1) and the weight of an exact count times (L + 1) / L (ESPO, arXiv 2512.03759, without the rounding of
-    counts of its code). Its variance can be above that of one exact count, at twice the calls.
+    counts of its code). Its variance can be above that of one exact count, at twice the calls. A denoiser that knows
+    the time is told that of a rate drawn given the count, as by `ExactCount`.
     """
 
     spread: Callable = systematic
@@ -40,10 +41,11 @@ class CoupledCounts(Law):
         places = jax.vmap(lambda k: jax.random.uniform(k, eligible.shape[1:]))(row_keys(key, MASKS, ids))
         rank = jnp.argsort(jnp.argsort(jnp.where(eligible, places, jnp.inf), axis=1), axis=1)
         first = (rank < count[:, None]) & eligible
-        share = jnp.stack([count, size - count], axis=1) / jnp.maximum(size, 1)[:, None]
+        # the law of the rate given the count: the largest place that is hidden, counted from either end
+        rate = jnp.stack([jnp.where(first, places, 0).max(1), jnp.where(eligible & ~first, 1 - places, 0).max(1)], 1)
         weights = jnp.stack([rates.weights, _weights(size, size - count)], axis=1)
         masks = jnp.stack([first, eligible & ~first], axis=1)
-        return made(ids, self.schedule.inverse(1 - share, share), masks, weights, rates.groups, "coupled_counts")
+        return made(ids, self.schedule.inverse(1 - rate, rate), masks, weights, rates.groups, "coupled_counts")
 
 
 def _weights(size: Int[Array, "B"], count: Int[Array, "B"]) -> Float[Array, "B"]:
@@ -57,9 +59,9 @@ class Quadrature(Law):
     """Rates at the nodes of the Gauss-Legendre rule on [0, 1] (GDPO, arXiv 2510.08554): row b of a batch has node b.
 
     For `Allocation(nodes, masks)`, with the weight nodes x w_j / r_j, so that the mean over a row's draws is the rule
-    for int dr/r E[S | r]. What is integrated is a polynomial of degree L - 1 in r, so the rule is exact, and the mean
-    that of the bound, where 2 nodes >= L; with fewer it is BIASED by the error of the rule. No variance comes from the
-    rate. ValueError for nodes < 1, and for batches of another size.
+    for int dr/r E[S | r]. Of a denoiser that knows no time, what is integrated is a polynomial of degree L - 1 in r, so
+    the rule is exact, and the mean that of the bound, where 2 nodes >= L; else it is BIASED by the error of the rule.
+    No variance comes from the rate. ValueError for nodes < 1, and for batches of another size.
     """
 
     nodes: int

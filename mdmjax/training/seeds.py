@@ -23,7 +23,7 @@ class Seeds:
         step = self.step
         if step.refit is not None:  # outside vmap, where a condition would do the work of both of its sides
             due = state.step[0] % step.refit_every == 0
-            law = jax.lax.cond(due, jax.vmap(step.fitted), lambda state, batch: state.law, state, batch)
+            law = jax.lax.cond(due, jax.vmap(step.fitted), lambda state, *_: state.law, state, batch, *frozen)
             state, step = dataclasses.replace(state, law=law), dataclasses.replace(step, refit=None)
         state, metrics = jax.vmap(step)(state, batch, *frozen)
         means: dict[str, Any] = {name: value.mean(0) for name, value in metrics.items()}

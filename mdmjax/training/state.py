@@ -110,13 +110,12 @@ class Step:
         self, state: TrainState, batch: dict[str, Array], frozen: Any = None
     ) -> tuple[TrainState, dict[str, Array]]:
         key = use_key(state.key, state.step, DRAWS)
-        law, objective = self._law(state, batch), self.objective
+        law, objective = self._law(state, batch, frozen), self.objective
         if law is not None:
             objective = dataclasses.replace(objective, law=law)
 
         def nats(params, part):
-            bound = self.bind(params) if frozen is None else self.bind(params, frozen)
-            terms = objective(bound, part, key, self.size)
+            terms = objective(self._bound(params, frozen), part, key, self.size)
             # What only looks on is kept apart: fused with the rest it would change the order of sums, and so the last
             # bits of the gradient (which, over several devices of a CPU, XLA may do nevertheless).
             seen = jax.lax.optimization_barrier(jax.lax.stop_gradient(terms))
@@ -158,16 +157,25 @@ class Step:
             metrics["loss_adjusted"] = metrics["loss"] - taken
         return TrainState(state.step + 1, params, average, optimizer, state.key, law, baseline), metrics
 
-    def _law(self, state: TrainState, batch: dict[str, Array]) -> Any:
+    def _bound(self, params: Any, frozen: Any) -> Any:
+        return self.bind(params) if frozen is None else self.bind(params, frozen)
+
+    def _law(self, state: TrainState, batch: dict[str, Array], frozen: Any) -> Any:
         """The law of this step."""
         if self.refit is None:
             return state.law
         due = state.step % self.refit_every == 0
-        return jax.lax.cond(due, lambda: self.fitted(state, batch), lambda: state.law)
+        return jax.lax.cond(due, lambda: self.fitted(state, batch, frozen), lambda: state.law)
 
-    def fitted(self, state: TrainState, batch: dict[str, Array]) -> Any:
+    def fitted(self, state: TrainState, batch: dict[str, Array], frozen: Any = None) -> Any:
         """The law of the state, fitted to its parameters."""
-        return self.refit(self.bind, state.params, batch, use_key(state.key, state.step, REFIT), state.law)
+        return self.refit(
+            lambda params: self._bound(params, frozen),
+            state.params,
+            batch,
+            use_key(state.key, state.step, REFIT),
+            state.law,
+        )
 
 
 def _split(batch: dict[str, Array], micro: int, shards: int) -> dict[str, Array]:

@@ -6,7 +6,7 @@ import shutil
 import programs
 import pytest
 
-from experiments import prefer, train
+from experiments import prefer, prefer_arms, train
 from experiments.configs.base_prefer import prefer as fields
 from experiments.prefer_arms import Way
 
@@ -45,17 +45,27 @@ def test_a_run_compares_its_arms_and_is_not_repeated(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_kept_bounds_and_adapters(run, tmp_path):
-    """Draws that stay and the bounds of the reference kept; adapters in place of the network: fewer parameters."""
-    code, _, errors = run(tmp_path / "kept", **TWO | dict(arms="('2x1',)", prefer__fixed=True))
+@pytest.mark.parametrize("arm", ["2x1", "2x1+apart"])
+def test_kept_bounds_are_those_of_the_reference(run, tmp_path, arm):
+    """Draws that stay: bounds that are kept give the run that asking the reference gives."""
+    changes = TWO | dict(arms=f"('{arm}',)", prefer__fixed=True)
+    code, _, errors = run(tmp_path / "kept", **changes)
     assert code == 0, errors
-    code, _, errors = run(tmp_path / "lora", **TWO | dict(arms="('2x1',)", prefer__lora=2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefer_arms.Arm, "frozen", property(lambda self: (self.start, None)))
+        code, _, errors = run(tmp_path / "asked", **changes)
     assert code == 0, errors
-    counts = [
-        json.loads((tmp_path / name / "report.json").read_text())["facts"]["parameters"]["2x1"]
-        for name in ("kept", "lora")
-    ]
-    assert counts[1] < counts[0] / 2
+    one, other = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("kept", "asked"))
+    for name, curve in one["curves"].items():
+        assert curve["y"] == pytest.approx(other["curves"][name]["y"], rel=1e-3, abs=1e-5), name
+
+
+@pytest.mark.slow
+def test_adapters_in_place_of_the_network(run, tmp_path):
+    code, _, errors = run(tmp_path, **TWO | dict(arms="('2x1','fine_tuning')", prefer__lora=2))
+    assert code == 0, errors
+    facts = json.loads((tmp_path / "report.json").read_text())["facts"]
+    assert facts["parameters"]["2x1"] == facts["parameters"]["fine_tuning"] < 1500
 
 
 def test_from_answers_to_preferences(run, tmp_path, monkeypatch, capfd):
@@ -78,7 +88,7 @@ def test_from_answers_to_preferences(run, tmp_path, monkeypatch, capfd):
     found = json.loads((tmp_path / "prefer" / "report.json").read_text())
     assert "2x1: held-out pairs in order" in found["metrics"] and "2x1: right answers" not in found["metrics"]
     path.write_text(path.read_text().replace('"rejected": "3"', '"rejected": "2"', 1))
-    code, _, errors = run(tmp_path / "other", **changes)
+    code, _, errors = run(tmp_path / "prefer", **changes, train__steps=2, train__evaluate_every=2)
     assert code == 2 and "line 2: 'chosen' and 'rejected' are the same" in errors.splitlines()[-1]
 
 
@@ -93,6 +103,8 @@ def test_names_of_arms():
         (dict(task="chess"), "task='chess': choose one of workings, pairs"),
         (dict(arms="('8',)"), "arms: '8': must be fine_tuning, or RATESxMASKS"),
         (dict(arms="('8x1+alone',)"), "arms: '8x1+alone'"),
+        (dict(arms="('8x1+iid+stratified',)"), "arms: '8x1+iid+stratified'"),
+        (dict(prefer__law="continuous", prefer__eps=0.0), "prefer.eps=0.0: must be in (0, 1)"),
         (dict(arms="('0x1',)"), "Allocation(rates=0, masks=1)"),
         (dict(arms="('fine_tuning',)"), "must have one besides fine_tuning"),
         (dict(arms="('2x1','2x1')"), "each named once"),

@@ -70,7 +70,9 @@ def test_the_numbers_of_the_toy():
     for row, numbers in enumerate(expected):
         own, other, gain = of(policy, row), of(reference, row), of(policy - reference, row)
         apart = own.total + other.total
-        covariance = (apart - gain.total) / 2
+        chance, factor = LAW.probabilities[:, None] * LAW.masks, LAW.factors[:, None]
+        covariance = (chance * factor**2 * policy[row] * reference[row]).sum() - own.mean * other.mean
+        assert abs(gain.total - (apart - 2 * covariance)) < 1e-12 * apart
         found = (
             -own.mean, -other.mean, own.rate, own.pattern, covariance / math.sqrt(own.total * other.total),
             gain.total / apart, (gain.rate + own.pattern + other.pattern) / apart,
@@ -241,9 +243,18 @@ def test_the_objective_has_the_law_of_the_enumeration(shared):
         assert abs(values.mean() - law.mean(function)) < 4 * error
         squares = (values - values.mean()) ** 2
         assert abs(squares.mean() - law.variance(function)) < 4 * squares.std() / math.sqrt(len(values))
-    run, both, batch = shown(ExactCount(spread=iid), 10_000, allocation=Allocation(4, 1), shared=shared)
-    variances = np.asarray(run(both, batch, jax.random.key(1))[1].variance(1.0, shared), np.float64)
-    assert abs(variances.mean() - law.variance() / 4) < 4 * variances.std() / math.sqrt(len(variances))
+
+
+@pytest.mark.parametrize("allocation", [(4, 1), (2, 4)])
+@pytest.mark.parametrize("choices", [dict(), dict(shared=False), dict(rates_shared=True)], ids=str)
+def test_the_variance_that_draws_tell(allocation, choices):
+    """Over 10,000 pairs its mean is the variance of their scores, with several masks of a rate and shared rates too."""
+    run, both, batch = shown(ExactCount(spread=iid), 10_000, allocation=Allocation(*allocation), **choices)
+    found = run(both, batch, jax.random.key(1))[1]
+    told, scores = (np.asarray(x, np.float64) for x in (found.variance(1.0, allocation[0]), found.score(1.0)))
+    squares = (scores - scores.mean()) ** 2
+    error = math.hypot(told.std(), squares.std()) / math.sqrt(len(told))
+    assert abs(told.mean() - squares.mean()) < 4 * error
 
 
 @pytest.mark.parametrize("n", [1, 3, 8])
@@ -283,17 +294,28 @@ def test_the_gradient_is_that_of_the_formula(x64):
 
 
 def test_identities_of_the_score():
-    """Turned around where the answers are; a constant in both models' bounds of an answer changes nothing; bounds of
-    the reference that are kept are those that it gives."""
+    """Turned around where answers and their draws are; bounds of the reference that are kept are those that it gives,
+    and are refused where draws change, or are not so many."""
     run, both, batch = shown(pairs=3, fixed=jax.random.key(5))
     terms, found = run(both, batch, jax.random.key(0))
     kept = KeptBounds(jnp.concatenate([jnp.zeros((1, 2, 8)), jnp.moveaxis(found.reference, 0, 2)]))
     again, same = run(Against(both.policy, kept), batch, jax.random.key(1))
     assert (again.nats == terms.nats).all() and (same.policy == found.policy).all()
-    moved = found._replace(policy=found.policy.at[:, :, 0].add(3.0), reference=found.reference.at[:, :, 0].add(3.0))
-    np.testing.assert_allclose(moved.score(1.0), found.score(1.0), atol=1e-5)
-    turned = type(found)(*(x[:, :, ::-1] for x in found))
-    np.testing.assert_allclose(turned.score(1.0), -found.score(1.0), rtol=1e-6)
+    with pytest.raises(ValueError, match="with as many, not 8 that change"):
+        shown(pairs=3)[0](Against(both.policy, kept), batch, jax.random.key(1))
+    with pytest.raises(ValueError, match="KeptBounds of 8 draws: are for .* as many, not 2"):
+        few = shown(pairs=3, fixed=jax.random.key(5), allocation=Allocation(2))[0]
+        few(Against(both.policy, kept), batch, jax.random.key(1))
+
+    class Turned(Preference):
+        def draw(self, key, ids, eligible):
+            turn = lambda x: x.reshape(8, 3, 2, *x.shape[2:])[:, :, ::-1].reshape(x.shape)
+            return jax.tree.map(turn, super().draw(key, ids, eligible))
+
+    swapped = batch | {name: batch[name][:, ::-1] for name in ("tokens", "eligible")}
+    other = jax.jit(Turned(VOCAB, fixed=jax.random.key(5)).scores)(both, swapped, jax.random.key(0))
+    assert (jnp.abs(found.score(1.0)) > 1e-3).all()
+    np.testing.assert_allclose(other.score(1.0), -found.score(1.0), rtol=1e-5)
 
 
 def test_prompts_are_never_hidden():
