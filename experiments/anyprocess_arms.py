@@ -206,9 +206,11 @@ class PolicyArm(Arm):
         """Of each test: which problems are right, and what it took.
 
         A test whose problems are all in another one before it, of which the same would come, is a part of its numbers.
-        What became of the problems of a test is kept in the folder as it comes, and not found out again.
+        What became of the problems of a test is kept in the folder when the last of them has ended, and not found out
+        again by the same parameters.
         """
         lines, known = {}, {}
+        mark = f"{int(training.fingerprint(params).sum()) % 2**32:08x}"  # of the parameters
         for number, (name, problems) in enumerate(self.task.tests.items()):
             starts, once = problems.starts, not (problems.tapes or problems.goal or self.config.decode.draw)
             if once and known.keys() >= set(starts):
@@ -216,7 +218,7 @@ class PolicyArm(Arm):
                 (reason, steps, operations), calls = map(np.array, counted), 0
             else:
                 solve = functools.partial(self.solve, params, problems, said(f"{self.name}: {name}", len(starts)))
-                found = kept(folder / f"test_{number}.json", solve) if folder else solve()
+                found = kept(folder / f"test_{number}_{mark}.json", solve) if folder else solve()
                 states, reason, steps, operations, calls = found
             if once:
                 known |= zip(starts, zip(states, reason, steps, operations, strict=True), strict=True)

@@ -66,27 +66,28 @@ def sudoku_task(c: ConfigDict, workdir: Path, progress: Callable) -> Task:
 def _searches(
     workdir: Path, teacher: anyprocess.Sudoku, c: ConfigDict, progress: Callable, name: str, puzzles: np.ndarray
 ) -> list[dict[str, np.ndarray] | None]:
-    """The tuples of each puzzle, None where the teacher gives up; kept in a file, for they take minutes."""
-    what = puzzles.tobytes() + repr((c.box, c.fewest, c.max_atoms, c.terminal)).encode()
-    path, mask = workdir / f"searches_{hashlib.sha256(what).hexdigest()[:12]}.npz", len(teacher.names)
-    if path.exists():
+    """The tuples of each puzzle, None where the teacher gives up; in parts that are kept, for they take minutes."""
+    found, mask = [], len(teacher.names)
+    for start in range(0, len(puzzles), PART):
+        part = puzzles[start : start + PART]
+        what = part.tobytes() + repr((c.box, c.fewest, c.max_atoms, c.terminal)).encode()
+        path = workdir / f"searches_{hashlib.sha256(what).hexdigest()[:12]}.npz"
+        if not path.exists():
+            made = []
+            for puzzle in part:
+                try:
+                    steps, last = anyprocess.sudoku_trajectory(teacher, puzzle, c.max_atoms)
+                    made.append(packed(with_halt(steps, last, mask, c.terminal), puzzle.size * 4, mask))
+                except anyprocess.GaveUp:
+                    made.append(None)
+            counts = np.array([len(tuples["lengths"]) if tuples else 0 for tuples in made])
+            _keep(path, np.savez_compressed, counts=counts, **joined([tuples for tuples in made if tuples]))
         with np.load(path) as kept:
             fields = {field: kept[field] for field in kept.files}
-        ends = np.cumsum(fields.pop("counts"))
-        parts = zip(*(np.split(x, ends[:-1]) for x in fields.values()), strict=True)
-        found = [dict(zip(fields, part, strict=True)) for part in parts]
-        return [tuples if len(tuples["lengths"]) else None for tuples in found]
-    found = []
-    for i, puzzle in enumerate(puzzles):
-        try:
-            steps, last = anyprocess.sudoku_trajectory(teacher, puzzle, c.max_atoms)
-            found.append(packed(with_halt(steps, last, mask, c.terminal), puzzle.size * 4, mask))
-        except anyprocess.GaveUp:
-            found.append(None)
-        progress(f"{name}: searches", i + 1, len(puzzles))
-    if any(found):
-        counts = np.array([len(tuples["lengths"]) if tuples else 0 for tuples in found])
-        _keep(path, np.savez_compressed, counts=counts, **joined([tuples for tuples in found if tuples]))
+        counts = fields.pop("counts")
+        split = {field: np.split(x, np.cumsum(counts)[:-1]) for field, x in fields.items()}
+        found += [{field: x[i] for field, x in split.items()} if n else None for i, n in enumerate(counts)]
+        progress(f"{name}: searches", len(found), len(puzzles))
     return found
 
 

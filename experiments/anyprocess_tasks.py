@@ -123,8 +123,8 @@ def widened(tuples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The tuples of all parts."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    """The tuples of all parts; nothing of none."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
 def with_halt(steps: Sequence[tuple[State, Move]], last: State, mask: int, copies: int) -> list[tuple[State, Move]]:

@@ -1,6 +1,6 @@
 """The one training loop, its state, its layouts over devices, and its checkpoints."""
 
-from mdmjax.training.checkpoints import Checkpoints, NoIntactCheckpoint, Restored
+from mdmjax.training.checkpoints import Checkpoints, NoIntactCheckpoint, Restored, fingerprint
 from mdmjax.training.loop import NonFiniteLoss, Outcome, Plan, restore, train
 from mdmjax.training.metrics import MetricWriter, read_rows
 from mdmjax.training.monitor import Monitor
@@ -30,6 +30,7 @@ __all__ = [
     "TrainState",
     "adamw",
     "decay_mask",
+    "fingerprint",
     "infer_sharding",
     "init_state",
     "make_mesh",
