@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from experiments import build, law_names, laws, studies
 from experiments.study_tasks import Task
-from mdmjax import analysis, evaluation, networks, objectives, process, sampling, training, variance
+from mdmjax import evaluation, networks, objectives, process, sampling, training, variance
 
 AUTOREGRESSIVE = "autoregressive"
 
@@ -34,12 +34,6 @@ def sgd(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
             raise ValueError(f"train.{name}={c[name]}: train.optimizer='sgd' has no {what}; use 0")
     rate = optax.linear_schedule(c.learning_rate, c.final * c.learning_rate, c.steps)
     return optax.chain(optax.clip_by_global_norm(c.clip), optax.sgd(rate)), rate
-
-
-def enumerated(denoiser, batch: dict[str, Any], key, *, vocab: int):
-    """nats [B, 1]: the exact bound of each row, over all its masks; rows that are not scored are 0."""
-    bound = jax.lax.map(lambda row: analysis.continuous_bound(denoiser, row, vocab), batch["tokens"])
-    return jnp.where(batch["scored"].all(1), bound, 0)[:, None]
 
 
 def columns(length: int | np.ndarray) -> int | np.ndarray:
@@ -209,7 +203,7 @@ class Arm:
                 f"evaluate.draws=0: all masks are for rows of at most {MOST_ENUMERATED} tokens, none of them given"
             )
         else:
-            scorer = functools.partial(enumerated, vocab=self.task.vocab)
+            scorer = evaluation.EnumeratedScorer(self.task.vocab)
 
         @jax.jit
         def score(params, batch):
