@@ -156,7 +156,7 @@ class PolicyArm(Arm):
 
     def decoding(self) -> anyprocess.Decoding:
         c = self.config.decode
-        return anyprocess.Decoding(tuple(c.thresholds), c.draw, c.least, c.single)
+        return anyprocess.Decoding(tuple(c.thresholds), c.draw, c.least, c.single, c.unstuck)
 
     def halting(self, goal: Any) -> anyprocess.Halting:
         stop = self.task.stop

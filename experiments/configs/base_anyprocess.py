@@ -51,7 +51,7 @@ def anyprocess() -> ConfigDict:
             # Of the other arms; width=0: as above. batch=0: rows that cost what a batch of the policy costs.
             baseline=dict(width=0, depth=2, heads=4, ff=0, loops=1, qk_norm=True, batch=0),
             loss=dict(remask=1.0, insert=1.0, delete=1.0, pos_weight=(1.0, 1.0, 1.0)),
-            decode=dict(thresholds=(0.5, 0.5, 0.5), draw=False, least=0.0, single=False),
+            decode=dict(thresholds=(0.5, 0.5, 0.5), draw=False, least=0.0, single=False, unstuck=1.0),
             train=dict(
                 steps=2000,
                 batch=64,
