@@ -24,7 +24,7 @@ def adamw(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
     check_optimizer(c)
     return training.adamw(
         learning_rate=c.learning_rate, steps=c.steps, warmup=c.warmup, final=c.final, weight_decay=c.weight_decay,
-        b1=c.b1, b2=c.b2, clip=c.clip,
+        b1=c.b1, b2=c.b2, clip=c.clip, muon=c.get("muon", 0.0),
     )  # fmt: skip
 
 
@@ -39,6 +39,8 @@ def check_optimizer(c: ConfigDict) -> None:
     for name in ("weight_decay", "final"):
         if not c[name] >= 0:
             raise ValueError(f"train.{name}={c[name]}: must be at least 0")
+    if not c.get("muon", 0.0) >= 0:
+        raise ValueError(f"train.muon={c.muon}: must be a learning rate, or 0 for none")
 
 
 def key(seed: int, use: int) -> Key[Array, ""]:

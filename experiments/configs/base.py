@@ -100,6 +100,7 @@ def base() -> ConfigDict:
                 b1=0.9,
                 b2=0.98,
                 clip=1.0,  # of the global gradient norm
+                muon=0.0,  # peak learning rate of Muon for the kernels of the blocks, 0.02 say; 0: AdamW for all
                 average=0.99,  # decay of the moving average that is evaluated; 0: none
                 log_every=10,
                 evaluate_every=250,

@@ -63,6 +63,7 @@ def anyprocess() -> ConfigDict:
                 b1=0.9,
                 b2=0.99,
                 clip=1.0,
+                muon=0.0,  # peak learning rate of Muon for the kernels of the blocks; 0: AdamW for all
                 average=0.99,  # decay of the moving average that is evaluated
                 log_every=20,
                 evaluate_every=500,

@@ -1,6 +1,10 @@
 """Minimum cuts by editing the text of a graph, learned on 4 to 6 nodes; beside a model that writes the cut.
 
 python -m experiments.anyprocess --config=experiments/configs/mincut.py --workdir=runs/mincut
+
+100 minutes on one CPU core, half of it for the policy, and some minutes for the tests; `:quick` takes a minute and has
+learned nothing. To expect of new graphs: 100 % right cuts at 4 and 5 nodes, 99.5 % at 6, and 97 % at 7 and 88 % at 8,
+which it has not learned from; of the autoregressive model 40 % at 4 nodes and 11 % at 6.
 """
 
 from experiments.configs.base import variant

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Int, Key
 
 from mdmjax.process import use_key
@@ -55,18 +56,42 @@ def adamw(
     b1: float = 0.9,
     b2: float = 0.98,
     clip: float = 1.0,
+    muon: float = 0.0,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """AdamW with linear warm-up, cosine decay to `final` of the peak, and clipping of the global gradient norm.
 
-    Only matrices named `kernel` decay: norms, embeddings and biases do not. Returns the optimiser and its rate.
+    Only matrices named `kernel` decay: norms, embeddings and biases do not. With `muon` > 0 the kernels of the blocks
+    go by Muon instead (Jordan, 2024: momentum whose matrix is made orthogonal), at a rate of that peak and the same
+    shape, and they alone decay. Returns the optimiser and AdamW's rate. ValueError for a warm-up that is not within the steps
+    and a negative `muon`.
     """
+    if muon < 0:
+        raise ValueError(f"muon={muon}: must be a learning rate, or 0 for none")
     if not 0 <= warmup < steps:
         raise ValueError(f"warmup={warmup}: must be at least 0 and less than steps={steps}")
     rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps, final * learning_rate)
     if warmup == 0:
         rate = optax.cosine_decay_schedule(learning_rate, steps, final)
-    decay = optax.adamw(rate, b1, b2, weight_decay=weight_decay, mask=decay_mask)
-    return optax.chain(optax.clip_by_global_norm(clip), decay), rate
+    by_norm = optax.clip_by_global_norm(clip)
+    if not muon:
+        return optax.chain(by_norm, optax.adamw(rate, b1, b2, weight_decay=weight_decay, mask=decay_mask)), rate
+    orthogonal = optax.contrib.muon(
+        lambda step: muon / learning_rate * rate(step), weight_decay=weight_decay, adam_learning_rate=rate, adam_b1=b1,
+        adam_b2=b2, muon_weight_dimension_numbers=_matrices,
+    )  # fmt: skip
+    return optax.chain(by_norm, orthogonal), rate
+
+
+def _matrices(params: Any) -> Any:
+    """Where the matrix of each kernel of the blocks is, be they stacked; None for all other leaves."""
+
+    def axes(path, leaf):
+        names = [getattr(key, "key", None) for key in path]
+        if "blocks" not in names or names[-1] != "kernel":
+            return None
+        return optax.contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def decay_mask(params: Any) -> Any:
