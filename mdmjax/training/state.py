@@ -62,8 +62,8 @@ def adamw(
 
     Only matrices named `kernel` decay: norms, embeddings and biases do not. With `muon` > 0 the kernels of the blocks
     go by Muon instead (Jordan, 2024: momentum whose matrix is made orthogonal), at a rate of that peak and the same
-    shape, and they alone decay. Returns the optimiser and AdamW's rate. ValueError for a warm-up that is not within the steps
-    and a negative `muon`.
+    shape, and they alone decay; all else goes by Adam with Nesterov momentum. Returns the optimiser and Adam's rate.
+    ValueError for a warm-up that is not within the steps, and a negative `muon`.
     """
     if muon < 0:
         raise ValueError(f"muon={muon}: must be a learning rate, or 0 for none")
