@@ -16,6 +16,7 @@ def get_config(name: str = ""):
     config.data.update(together=0.4, alone=0.125, sums=4)
     config.network.update(width=128, depth=4, heads=16)
     config.loss.remask = 10.0  # three of 324 positions are remasked: their share of the loss is small
-    config.train.update(steps=24_000, batch=16, learning_rate=2e-3, warmup=400, average=0.999, evaluate_every=2000)
+    config.train.update(steps=16_000, batch=16, learning_rate=2e-3, muon=0.02, warmup=400)
+    config.train.update(average=0.999, evaluate_every=2000)
     quick = QUICK | dict(data__givens=(30, 34), data__givens_judged=(30, 34), data__sums=1, network__heads=4)
     return variant(config, name, **quick)
