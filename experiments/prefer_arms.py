@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,7 @@ from mdmjax.objectives import Against, KeptBounds, Preference
 
 FINE_TUNING = "fine_tuning"
 _NAME = re.compile(r"(\d+)x(\d+)((?:\+\w+)*)")
-# uses of the seed's key: the draws of pairs that stay, those by which noise is measured, the runs of the arms
-PAIRS, NOISE, ARMS = 5, 6, 7
+NOISE, ARMS = 6, 7  # uses of the seed's key: the draws by which noise is measured, the runs of the arms
 START_ROWS = 1 << 32  # added to the seed of the start's batches, so that they are not those of the arms
 
 
@@ -153,7 +153,7 @@ class Arm(Runs):
         return Preference(
             self.task.vocab, c.beta, process.Allocation(self.way.rates, self.way.masks), law, shared=self.way.shared,
             rates_shared=self.way.together, sft=c.sft, two_pass=c.two_pass, nll=self.task.nll,
-            fixed=build.key(self.config.seed, PAIRS) if c.fixed else None,
+            fixed=self.config.seed if c.fixed else None,
         )  # fmt: skip
 
     def bind(self, params: Any, frozen: Any) -> Any:
@@ -179,27 +179,37 @@ class Arm(Runs):
 
         return jax.vmap(one)(self.start, self.keys(self.config.seed, ARMS))
 
-    @functools.cached_property
-    def frozen(self) -> Any:
-        """(the start, its bounds of all pairs [S, N, 2, n] where draws stay)."""
+    def frozen(self, folder: Path) -> Any:
+        """(the start, its bounds of all pairs [S, N, 2, n] where draws stay). These are kept in the folder, in a file
+        named by what they depend on: the start, the pairs, and the draws."""
         if not (self.way and self.config.prefer.fixed):
             return self.start, None
+        source = self.task.pairs
+        c = self.config.prefer
+        draws = f"{self.way} {c.law} {c.eps} {self.task.schedule} {self.config.seed}"
+        what = [np.asarray(training.fingerprint(self.start)), source.tokens, source.eligible]
+        known = b"".join(x.tobytes() for x in what) + draws.encode()
+        path = folder / f"bounds_{hashlib.sha256(known).hexdigest()[:16]}.npy"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".tmp.npy")
+            np.save(temporary, self._bounds())
+            temporary.replace(path)
+        return self.start, np.load(path)
+
+    def _bounds(self) -> np.ndarray:
         source, size = self.task.pairs, self.config.evaluate.batch
 
         @jax.jit
         def bounds(params, indices):
-            batch = {name: jnp.asarray(x)[indices] for name, x in self._all.items()} | {"pair": indices, "ids": indices}
-            one = lambda p: (
-                self.objective.scores(Against(self.model.bind(p), self.model.bind(p)), batch, None).reference
-            )
+            batch = {"tokens": jnp.asarray(source.tokens)[indices], "eligible": jnp.asarray(source.eligible)[indices]}
+            batch |= {"pair": indices, "ids": indices}
+            both = lambda p: Against(self.model.bind(p), self.model.bind(p))
+            one = lambda p: self.objective.scores(both(p), batch, jax.random.key(0)).reference  # a key that is not read
             return jnp.moveaxis(jax.vmap(one)(params), 1, 3)
 
         parts = [np.asarray(bounds(self.start, jnp.asarray(part))) for part in _parts(len(source), size)]
-        return self.start, np.concatenate(parts, 1)[:, : len(source)]
-
-    @property
-    def _all(self) -> dict[str, np.ndarray]:
-        return {"tokens": self.task.pairs.tokens, "eligible": self.task.pairs.eligible}
+        return np.concatenate(parts, 1)[:, : len(source)]
 
     # ---- what is measured
 
@@ -232,7 +242,7 @@ class Arm(Runs):
         return studies.train_seeds(
             self, folder, progress, batches=batches, layout=layout, measured="wrong", log_every=c.train.log_every,
             measure=lambda params: 1 - self.good(self.network(params)),
-            frozen=layout.place(self.frozen),
+            frozen=layout.place(self.frozen(folder.parent)),
         )  # fmt: skip
 
     def result(self, folder: Path, outcome: training.Outcome) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from mdmjax.objectives.bounds import Terms, negative_elbo
 from mdmjax.objectives.readout import dense
 from mdmjax.process import Allocation, ExactCount, Law
 
-_REFERENCE = 16  # use of the key of a draw: the draws of a reference that shares none
+# uses of a key: the draws of a reference that shares none, and draws that stay the same, of a seed's
+_REFERENCE, _FIXED = 16, 19
 
 
 @jax.tree_util.register_dataclass
@@ -103,7 +104,7 @@ class Preference:
     sft: weight of the negative ELBO of y_w, from the same draws.
     two_pass: the gradient makes every call anew, one at a time, so its memory is that of one draw: the first pass gives
     the scores and the second, with their coefficients, the gradient. The same gradient, up to rounding.
-    fixed: the key of draws that stay the same at every step, by the pairs' numbers in their source (`pair` [P] of the
+    fixed: the seed of draws that stay the same at every step, by the pairs' numbers in their source (`pair` [P] of the
     batch), so that the reference's bounds can be kept: `Against(policy, KeptBounds(...))`.
 
     A term is softplus(-s) + sft x NELBO(y_w). `tokens` counts pairs, so that their mean is one over pairs, and `scored`
@@ -120,7 +121,7 @@ class Preference:
     rates_shared: bool = False
     sft: float = 0.0
     two_pass: bool = True
-    fixed: Key[Array, ""] | None = None
+    fixed: int | None = None
     nll: Callable = dense
 
     def __post_init__(self):
@@ -141,7 +142,9 @@ class Preference:
         """The bounds of every draw; those of the reference have no gradient."""
         tokens, eligible = batch["tokens"], batch["eligible"]
         pairs, _, length = tokens.shape
-        ids, key = (batch["ids"], key) if self.fixed is None else (batch["pair"], self.fixed)
+        ids = batch["ids"]
+        if self.fixed is not None:
+            ids, key = batch["pair"], jax.random.fold_in(jax.random.key(self.fixed), _FIXED)
 
         def of(denoiser: Denoiser, draws: Draws) -> Float[Array, "n P 2"]:
             rows, where = tokens.reshape(-1, length), eligible.reshape(-1, length)

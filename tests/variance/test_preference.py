@@ -296,7 +296,7 @@ def test_the_gradient_is_that_of_the_formula(x64):
 def test_identities_of_the_score():
     """Turned around where answers and their draws are; bounds of the reference that are kept are those that it gives,
     and are refused where draws change, or are not so many."""
-    run, both, batch = shown(pairs=3, fixed=jax.random.key(5))
+    run, both, batch = shown(pairs=3, fixed=5)
     terms, found = run(both, batch, jax.random.key(0))
     kept = KeptBounds(jnp.concatenate([jnp.zeros((1, 2, 8)), jnp.moveaxis(found.reference, 0, 2)]))
     again, same = run(Against(both.policy, kept), batch, jax.random.key(1))
@@ -304,7 +304,7 @@ def test_identities_of_the_score():
     with pytest.raises(ValueError, match="with as many, not 8 that change"):
         shown(pairs=3)[0](Against(both.policy, kept), batch, jax.random.key(1))
     with pytest.raises(ValueError, match="KeptBounds of 8 draws: are for .* as many, not 2"):
-        few = shown(pairs=3, fixed=jax.random.key(5), allocation=Allocation(2))[0]
+        few = shown(pairs=3, fixed=5, allocation=Allocation(2))[0]
         few(Against(both.policy, kept), batch, jax.random.key(1))
 
     class Turned(Preference):
@@ -313,7 +313,7 @@ def test_identities_of_the_score():
             return jax.tree.map(turn, super().draw(key, ids, eligible))
 
     swapped = batch | {name: batch[name][:, ::-1] for name in ("tokens", "eligible")}
-    other = jax.jit(Turned(VOCAB, fixed=jax.random.key(5)).scores)(both, swapped, jax.random.key(0))
+    other = jax.jit(Turned(VOCAB, fixed=5).scores)(both, swapped, jax.random.key(0))
     assert (jnp.abs(found.score(1.0)) > 1e-3).all()
     np.testing.assert_allclose(other.score(1.0), -found.score(1.0), rtol=1e-5)
 
