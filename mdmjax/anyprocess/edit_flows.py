@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.anyprocess.alignment import GAP
-from mdmjax.anyprocess.policy import CONTROLS
+from mdmjax.anyprocess.policy import CONTROLS, said_at
 from mdmjax.anyprocess.teachers import IGNORE
 from mdmjax.anyprocess.timed import Moved, Timed, along
 from mdmjax.anyprocess.transition import rebuilt, within
@@ -51,11 +51,11 @@ def edits_from_policy(policy: Callable) -> EditModel:
 
     insert = log softmax(logits[:V]) + controls[insert], substitute = log softmax(logits[V:]) + controls[remask] and
     delete = controls[delete]: a decision's logit is read as the logarithm of how many of its edits are to be expected.
-    One that is not `timed`, as a network with `time` is, does not know the time.
+    What it says is that of its time (`said_at`).
     """
 
     def model(tokens, lengths, t):
-        logits, controls = policy(tokens, lengths, *((t,) if getattr(policy, "timed", False) else ()))
+        logits, controls = said_at(policy, tokens, lengths, t)
         written, other = jnp.split(logits, 2, axis=2)
         substitute, insert, delete = (controls[..., CONTROLS.index(name)] for name in ("remask", "insert", "delete"))
         of_token = lambda logits, rate: jax.nn.log_softmax(logits) + rate[..., None]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mdmjax.anyprocess.policy import CONTROLS, Policy
+from mdmjax.anyprocess.policy import CONTROLS, Policy, said_at
 from mdmjax.anyprocess.teachers import IGNORE
 from mdmjax.anyprocess.timed import Moved, Timed, along
 from mdmjax.anyprocess.transition import Controls, effects, moved, protect, rebuilt, within
@@ -61,11 +61,10 @@ class Flexed(NamedTuple):
 
 
 def from_policy(policy: Policy) -> FlexibleModel:
-    """A policy as a model: the logit of insert is read as log(missing). One that is not `timed`, as a network with
-    `time` is, does not know the time."""
+    """A policy as a model: the logit of insert is read as log(missing) (`said_at`)."""
 
     def model(tokens, lengths, t):
-        logits, controls = policy(tokens, lengths, *((t,) if getattr(policy, "timed", False) else ()))
+        logits, controls = said_at(policy, tokens, lengths, t)
         return logits, controls[..., CONTROLS.index("insert")]
 
     return model

@@ -24,6 +24,13 @@ class Policy(Protocol):
     ) -> tuple[Float[Array, "B N V"], Float[Array, "B N 3"]]: ...
 
 
+def said_at(
+    policy: Policy, tokens: Int[Array, "B N"], lengths: Int[Array, "B"], t: Float[Array, "B"]
+) -> tuple[Float[Array, "B N W"], Float[Array, "B N 3"]]:
+    """What a policy says at time t. One that is not `timed`, as a network with `time` is, does not know the time."""
+    return policy(tokens, lengths, *((t,) if getattr(policy, "timed", False) else ()))
+
+
 @dataclasses.dataclass(frozen=True)
 class Window:
     """A policy that looks at the first `size` tokens of each row, and does nothing beyond them.

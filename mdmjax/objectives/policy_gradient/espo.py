@@ -18,8 +18,5 @@ class ESPO(SequenceGRPO):
 
     clip: Clip = Clip(kl=1e-3)
 
-    def log_ratio(self, current, old, eligible):
-        return (current - old) / jnp.maximum(eligible.sum(1), 1)
-
     def kl(self, current, reference, eligible):
         return k2(current, reference) / jnp.maximum(eligible.sum(1), 1)

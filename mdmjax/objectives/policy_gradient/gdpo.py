@@ -21,9 +21,6 @@ class GDPO(SequenceGRPO):
     law: Law = Quadrature(2)
     clip: Clip = Clip()
 
-    def log_ratio(self, current, old, eligible):
-        return (current - old) / jnp.maximum(eligible.sum(1), 1)
-
     def kl(self, current, reference, eligible):
         size = jnp.maximum(eligible.sum(1), 1)
         return k3(current / size, reference / size)

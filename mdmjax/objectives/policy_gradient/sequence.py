@@ -12,7 +12,7 @@ from mdmjax.process import Allocation, CoupledCounts, Law
 
 @dataclasses.dataclass(frozen=True)
 class SequenceGRPO:
-    """What the methods of this kind share: ESPO, GDPO, UniGRPO. By itself: rho = exp(B^ - B^_old), + kl k3 of B^.
+    """What the methods of this kind share: ESPO, GDPO, UniGRPO. By itself: rho = exp((B^ - B^_old) / L), + kl k3 of B^.
 
     allocation, law: the draws of each completion; any law will do, and an unbiased one makes an unbiased surrogate.
     """
@@ -34,7 +34,7 @@ class SequenceGRPO:
 
     def log_ratio(self, current, old, eligible) -> Float[Array, "B"]:
         """log rho."""
-        return current - old
+        return (current - old) / jnp.maximum(eligible.sum(1), 1)
 
     def loss(self, current, old, reference, advantages, eligible) -> tuple[Float[Array, "B"], Int[Array, "B"]]:
         ratio = self.log_ratio(current, old, eligible)

@@ -22,3 +22,6 @@ class UniGRPO(SequenceGRPO):
 
     def surrogate(self, log_p, draws, eligible, advantages):
         return (log_p.sum(2) / jnp.maximum(draws.masks.sum(2), 1)).mean(0)
+
+    def log_ratio(self, current, old, eligible):
+        return current - old  # of a token as it is
