@@ -61,8 +61,7 @@ class Arm:
 
     def make_states(self) -> training.TrainState:
         """The states before the first step, of all seeds."""
-        root = build.key(self.config.seed, training.RUNS)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(root, jnp.arange(self.config.seeds))
+        keys = studies.keys(self.config.seed, training.RUNS, self.config.seeds)
         return jax.vmap(lambda key: training.init_state(self.model.init, self.step.step.optimizer, key))(keys)
 
     @functools.cached_property

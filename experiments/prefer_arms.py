@@ -72,7 +72,7 @@ class Runs:
 
     def keys(self, seed: int, use: int) -> jax.Array:
         """A key for each seed."""
-        return jax.vmap(jax.random.fold_in, (None, 0))(build.key(seed, use), jnp.arange(self.seeds))
+        return studies.keys(seed, use, self.seeds)
 
 
 class Start(Runs):

@@ -1,31 +1,21 @@
 """What is measured of a policy that has learned preferences: exact answers, and what its estimates of the score are."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import studies
 from experiments.prefer_tasks import Task
 from mdmjax import networks, process, sampling
 
 
 def right(model: networks.Model, params: Any, task: Task) -> np.ndarray:
     """The share of judged prompts that each seed answers exactly, decoded greedily, a token a call."""
-    tokens, eligible = task.judged
-    canvas = jnp.asarray(np.where(eligible, task.vocab, tokens))
-    planner = sampling.Confidence(process.Linear(), int(eligible[0].sum()))
-    return (np.asarray(_decoded(model, planner, task.vocab, params, canvas)) == tokens).all(2).mean(1)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _decoded(model, planner, vocab, params, canvas):
-    one = lambda p: sampling.sample(
-        model.bind(p), planner, canvas, vocab=vocab, key=jax.random.key(0), draw=sampling.TokenDraw(temperature=0.0)
-    ).tokens  # fmt: skip
-    return jax.vmap(one)(params)
+    planner = sampling.Confidence(process.Linear(), int(task.judged[1][0].sum()))
+    return studies.right(model, planner, task.vocab, params, *task.judged)
 
 
 def probe(arm: Any, params: Any, keys: jax.Array) -> dict[str, Any]:

@@ -3,16 +3,21 @@
 An arm has a `name`, a `config`, `make_states()`, a `step` of all seeds, and `train(folder, progress) -> Outcome`.
 """
 
+import functools
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from experiments import cli, table_columns
-from mdmjax import training
+from experiments import build, cli, table_columns
+from mdmjax import networks, sampling, training
+from mdmjax.base import Planner
 from mdmjax.reports import environment, to_json, write_atomic
 
 PARTIAL = "partial"  # in the folder of an arm: parts of its result, kept until that is whole
@@ -57,6 +62,32 @@ def run(
                     shutil.rmtree(folder / "checkpoints")
             bar.update(before + steps, arm=arm.name)
     return results
+
+
+def keys(seed: int, use: int, seeds: int) -> Key[Array, "S"]:
+    """A key of one use for each seed."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(build.key(seed, use), jnp.arange(seeds))
+
+
+def right(
+    model: networks.Model,
+    planner: Planner,
+    vocab: int,
+    params: Any,
+    tokens: Int[np.ndarray, "N L"],
+    scored: Bool[np.ndarray, "N L"],
+) -> Float[np.ndarray, "S"]:
+    """The share of rows whose scored tokens each seed gives exactly, decoded greedily by the planner."""
+    canvas = jnp.asarray(np.where(scored, vocab, tokens))
+    return (np.asarray(_decoded(model, planner, vocab, params, canvas)) == tokens).all(2).mean(1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _decoded(model, planner, vocab, params, canvas):
+    one = lambda p: sampling.sample(
+        model.bind(p), planner, canvas, vocab=vocab, key=jax.random.key(0), draw=sampling.TokenDraw(temperature=0.0)
+    ).tokens  # fmt: skip
+    return jax.vmap(one)(params)
 
 
 def train_seeds(

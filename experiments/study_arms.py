@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -220,26 +219,14 @@ class Arm:
 
     def right(self, params: Any) -> np.ndarray:
         """The share of the held-out rows whose answer each seed gives exactly, decoded greedily, a token a call."""
-        canvas = np.where(self.task.scored, self.task.vocab, self.task.tokens)
-
-        @jax.jit
-        def decode(params, canvas):
-            one = lambda p: sampling.sample(
-                self.model.bind(p), self.planner, canvas, vocab=self.task.vocab, key=jax.random.key(0),
-                draw=sampling.TokenDraw(temperature=0.0),
-            ).tokens  # fmt: skip
-            return jax.vmap(one)(params)
-
-        found = np.asarray(decode(params, jnp.asarray(canvas)))
-        return (found == self.task.tokens).all(2).mean(1)
+        task = self.task
+        return studies.right(self.model, self.planner, task.vocab, params, task.tokens, task.scored)
 
     # ---- the runs
 
     def make_states(self) -> training.TrainState:
         """The states before the first step. The seeds of all arms share parameters, rows and keys."""
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(
-            build.key(self.config.seed, training.RUNS), jnp.arange(self.config.seeds)
-        )
+        keys = studies.keys(self.config.seed, training.RUNS, self.config.seeds)
         first = lambda key: training.init_state(self.model.init, self.step.step.optimizer, key, self.in_state)
         return jax.vmap(first)(keys)
 
