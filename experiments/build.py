@@ -43,6 +43,14 @@ def check_optimizer(c: ConfigDict) -> None:
         raise ValueError(f"train.muon={c.muon}: must be a learning rate, or 0 for none")
 
 
+def check_positive(config: ConfigDict, names: Sequence[str]) -> None:
+    """ValueError that names the first of these fields, such as train.steps, that is less than 1."""
+    for name in names:
+        group, _, field = name.rpartition(".")
+        if (value := (config[group] if group else config)[field]) < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")
+
+
 def key(seed: int, use: int) -> Key[Array, ""]:
     """The key of one use of a run's randomness, such as `training.SAMPLING`."""
     return jax.random.fold_in(jax.random.key(seed), use)

@@ -14,15 +14,17 @@ import numpy as np
 
 from experiments import build, cli, prefer_report, runs, studies
 from experiments.configs.base_prefer import prefer as fields
-from experiments.prefer_arms import Arm, Start
+from experiments.fine_tuned import Start
+from experiments.prefer_arms import Arm
 from experiments.prefer_probe import right
-from experiments.prefer_tasks import TASKS
+from experiments.prefer_tasks import TASKS, own_answers
 from experiments.train import exit_when_told
-from mdmjax import networks, training
+from mdmjax import networks
 from mdmjax.reports import to_json, write_report
 
+OWN = 8  # use of the seed's key: the start's own answers
 POSITIVE = (
-    "seeds", "data.digits", "start.steps", "start.batch", "train.steps", "train.batch", "train.log_every",
+    "seeds", "data.digits", "train.steps", "train.batch", "train.log_every",
     "train.evaluate_every", "evaluate.batch", "evaluate.pairs",
 )  # fmt: skip
 
@@ -32,10 +34,7 @@ def main(config, workdir):
     """See the module."""
     runs.quiet_orbax()
     make = build.choose(config.task, "task", TASKS)
-    for name in POSITIVE:
-        group, _, field = name.rpartition(".")
-        if (value := (config[group] if group else config)[field]) < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
+    build.check_positive(config, POSITIVE)
     if config.evaluate.repeats < 2:
         raise ValueError(f"evaluate.repeats={config.evaluate.repeats}: a variance needs at least 2")
     names = list(config.arms)
@@ -54,25 +53,21 @@ def main(config, workdir):
         f"{workdir} holds arms of another start, or on other pairs ({workdir / 'task.json'}): give another folder"
     )
     cli.keep(workdir / "task.json", to_json(task.meta), otherwise)
-    cli.log(f"{len(task.pairs):,} pairs of {task.length} tokens; {len(names)} arms of {config.seeds} seeds")
+    cli.log(f"{len(task.sources(1)[0]):,} pairs of {task.length} tokens; {len(names)} arms of {config.seeds} seeds")
 
     if run:
         params, seconds = given, 0.0
     else:
-        with cli.progress(config.start.steps) as bar:
-            cli.started()
-            try:
-                outcome = start.train(workdir / "start", lambda step, loss, **_: bar.update(step, loss=loss))
-            except (training.NonFiniteLoss, training.NoIntactCheckpoint) as error:
-                raise cli.RunFailed(f"start: {error}") from error
-        if not outcome.finished:
-            cli.log("stopped by a signal, all saved: the same command goes on from there")
+        found = start.parameters(workdir / "start")
+        if found is None:
             return
-        params, seconds = outcome.state.average, outcome.elapsed
+        params, seconds = found
     before = {"right": right(model, params, task).tolist() if task.judged else None, "seconds": seconds}
     if task.judged:
         cli.log(f"the start answers {100 * np.mean(before['right']):.1f} % right")
 
+    if config.task == "workings" and config.data.rejected == "own":
+        task = own_answers(task, model, params, build.key(config.seed, OWN))
     arms = [Arm(config, task, name, model, params) for name in names]
     results = studies.run(arms, workdir, lambda arm, folder, outcome: arm.result(folder, outcome))
     if results is None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, laws, studies
+from experiments.fine_tuned import Runs
 from experiments.prefer_probe import probe, right
 from experiments.prefer_tasks import Task
 from experiments.study_arms import Batches
@@ -23,7 +24,6 @@ from mdmjax.objectives import Against, KeptBounds, Preference
 FINE_TUNING = "fine_tuning"
 _NAME = re.compile(r"(\d+)x(\d+)((?:\+\w+)*)")
 NOISE, ARMS = 6, 7  # uses of the seed's key: the draws by which noise is measured, the runs of the arms
-START_ROWS = 1 << 32  # added to the seed of the start's batches, so that they are not those of the arms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,61 +52,6 @@ class Way:
         return cls(int(match[1]), int(match[2]), **changes)
 
 
-def model_of(config: ConfigDict, task: Task) -> networks.Model:
-    """The network of a start that is made here."""
-    c = config.network
-    return networks.transformer(
-        networks.TransformerConfig(task.vocab, task.length, c.width, c.depth, c.heads, qk_norm=c.qk_norm)
-    )
-
-
-class Runs:
-    """What the start and the arms share: all seeds are one program on one device."""
-
-    name: str
-    config: ConfigDict  # its `train` says how
-    seeds: int
-
-    def layout(self) -> training.MeshLayout:
-        return training.MeshLayout(training.make_mesh(devices=jax.devices()[:1]))
-
-    def keys(self, seed: int, use: int) -> jax.Array:
-        """A key for each seed."""
-        return studies.keys(seed, use, self.seeds)
-
-
-class Start(Runs):
-    """Masked diffusion on right answers, prompts given: what policy and reference start from."""
-
-    name = "start"
-
-    def __init__(self, config: ConfigDict, task: Task):
-        c = config.start
-        for field in ("steps", "batch"):
-            if c[field] < 1:
-                raise ValueError(f"start.{field}={c[field]}: must be at least 1")
-        own = dict(steps=c.steps, learning_rate=c.learning_rate, evaluate_every=c.steps, warmup=min(40, c.steps // 10))
-        self.config = ConfigDict(dict(train=config.train.to_dict() | own | dict(average=0.99)))
-        self.task, self.seeds, self.seed, self.batch = task, config.seeds, config.seed, c.batch
-        self.model = model_of(config, task)
-        optimizer, rate = build.adamw(self.config.train)
-        objective = objectives.MaskedDiffusion(task.vocab)
-        self.step = training.Seeds(
-            training.Step(self.model.bind, objective, optimizer, rate, size=self.batch, average_decay=0.99)
-        )
-
-    def make_states(self) -> training.TrainState:
-        init = lambda key: training.init_state(self.model.init, self.step.step.optimizer, key)
-        return jax.vmap(init)(self.keys(self.seed, training.RUNS))
-
-    def train(self, folder: Path, progress: Callable) -> training.Outcome:
-        batches = Batches(self.task.start, self.seeds, self.batch, self.batch, self.seed + START_ROWS)
-        return studies.train_seeds(
-            self, folder, progress, batches=batches, layout=self.layout(), measured="nothing",
-            measure=lambda params: np.zeros(self.seeds),
-        )  # fmt: skip
-
-
 class Arm(Runs):
     """One way of estimating the score, from the start on; or fine-tuning on preferred answers. ValueError where the
     config will not do."""
@@ -129,12 +74,12 @@ class Arm(Runs):
     # ---- parts
 
     @property
-    def pairs(self) -> Any:
-        """The source of training batches."""
-        source = self.task.pairs
+    def pairs(self) -> Sequence[Any]:
+        """The source of each seed's training batches."""
+        sources = self.task.sources(self.seeds)
         if self.way is not None:
-            return source
-        return data.RowSource(source.tokens[:, 0], source.eligible[:, 0])
+            return sources
+        return [data.RowSource(source.tokens[:, 0], source.eligible[:, 0]) for source in sources]
 
     @functools.cached_property
     def objective(self) -> Any:
@@ -184,10 +129,11 @@ class Arm(Runs):
         named by what they depend on: the start, the pairs, and the draws."""
         if not (self.way and self.config.prefer.fixed):
             return self.start, None
-        source = self.task.pairs
         c = self.config.prefer
         draws = f"{self.way} {c.law} {c.eps} {self.task.schedule} {self.config.seed}"
-        what = [np.asarray(training.fingerprint(self.start)), source.tokens, source.eligible]
+        what = [np.asarray(training.fingerprint(self.start))]
+        different = {id(source): source for source in self.task.sources(self.seeds)}.values()
+        what += [x for source in different for x in (source.tokens, source.eligible)]
         known = b"".join(x.tobytes() for x in what) + draws.encode()
         path = folder / f"bounds_{hashlib.sha256(known).hexdigest()[:16]}.npy"
         if not path.exists():
@@ -198,18 +144,20 @@ class Arm(Runs):
         return self.start, np.load(path)
 
     def _bounds(self) -> np.ndarray:
-        source, size = self.task.pairs, self.config.evaluate.batch
+        sources, size = self.task.sources(self.seeds), self.config.evaluate.batch
+        count = len(sources[0])
 
         @jax.jit
-        def bounds(params, indices):
-            batch = {"tokens": jnp.asarray(source.tokens)[indices], "eligible": jnp.asarray(source.eligible)[indices]}
-            batch |= {"pair": indices, "ids": indices}
+        def bounds(params, batch):
             both = lambda p: Against(self.model.bind(p), self.model.bind(p))
-            one = lambda p: self.objective.scores(both(p), batch, jax.random.key(0)).reference  # a key that is not read
-            return jnp.moveaxis(jax.vmap(one)(params), 1, 3)
+            one = lambda p, batch: self.objective.scores(both(p), batch, jax.random.key(0)).reference  # key: not read
+            return jnp.moveaxis(jax.vmap(one)(params, batch), 1, 3)
 
-        parts = [np.asarray(bounds(self.start, jnp.asarray(part))) for part in _parts(len(source), size)]
-        return np.concatenate(parts, 1)[:, : len(source)]
+        parts = []
+        for part in _parts(count, size):
+            batch = studies.stacked([source.gather(part) for source in sources])
+            parts.append(np.asarray(bounds(self.start, batch | {"ids": batch["pair"]})))
+        return np.concatenate(parts, 1)[:, :count]
 
     # ---- what is measured
 

@@ -1,15 +1,16 @@
 """What preferences are about: sums with their working, right and slipped, or the pairs of a file."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import laws
-from mdmjax import data, objectives, process
+from experiments import build, laws, studies
+from mdmjax import data, networks, objectives, process, sampling
 from mdmjax.base import Schedule
 
 
@@ -18,7 +19,7 @@ class Task:
     """Pairs of answers to one prompt, the preferred one first."""
 
     vocabulary: data.Vocabulary
-    pairs: data.PairSource  # to learn from
+    pairs: data.PairSource | tuple[data.PairSource, ...]  # to learn from; several: each seed has its own
     held_out: data.PairSource  # of other prompts
     start: data.RowSource | None = None  # what a policy is fine-tuned on before it learns preferences
     judged: tuple[np.ndarray, np.ndarray] | None = None  # (tokens, eligible) [N, L] of prompts with an exact answer
@@ -28,7 +29,11 @@ class Task:
 
     @property
     def length(self) -> int:
-        return self.pairs.tokens.shape[2]
+        return self.held_out.tokens.shape[2]
+
+    def sources(self, seeds: int) -> Sequence[data.PairSource]:
+        """The pairs of each seed."""
+        return self.pairs if isinstance(self.pairs, tuple) else (self.pairs,) * seeds
 
     @property
     def vocab(self) -> int:
@@ -42,6 +47,7 @@ def workings(c: ConfigDict, run: Any = None) -> Task:
     for name in ("rows", "pairs", "judged", "held_out"):
         if c[name] < 2:
             raise ValueError(f"data.{name}={c[name]}: must be at least 2")
+    build.choose(c.rejected, "data.rejected", dict(slips=0, own=0))
     sizes = np.cumsum([c.rows, c.pairs, c.held_out, c.judged])
     if not 1 <= c.digits <= 4 or sizes[-1] > 100**c.digits:
         raise ValueError(
@@ -62,6 +68,18 @@ def workings(c: ConfigDict, run: Any = None) -> Task:
         made.vocabulary, pairs(parts[1]), pairs(parts[2]), data.RowSource(start, where(start)),
         (judged, where(judged)), {"name": f"sums of {c.digits} digits with their working"},
     )  # fmt: skip
+
+
+def own_answers(task: Task, model: networks.Model, params: Any, key: jax.Array) -> Task:
+    """The task with pairs of a right answer and one that each seed [S] of a policy gives itself, drawn a token a call,
+    the most certain first; where that is right too, the other answer stays what it was."""
+    tokens, eligible = task.pairs.tokens, task.pairs.eligible
+    planner = sampling.Confidence(process.Linear(), int(eligible[0, 0].sum()))
+    given = studies.decoded(model, planner, task.vocab, params, tokens[:, 0], eligible[:, 0], key)
+    wrong = (given != tokens[:, 0]).any(2)
+    other = np.where(wrong[..., None], given, tokens[:, 1])
+    pairs = tuple(data.PairSource(np.stack([tokens[:, 0], own], 1), eligible) for own in other)
+    return dataclasses.replace(task, pairs=pairs, meta=task.meta | {"pairs of own answers": wrong.mean(1).tolist()})
 
 
 def of_file(c: ConfigDict, run: Any = None) -> Task:

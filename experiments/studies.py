@@ -78,16 +78,34 @@ def right(
     scored: Bool[np.ndarray, "N L"],
 ) -> Float[np.ndarray, "S"]:
     """The share of rows whose scored tokens each seed gives exactly, decoded greedily by the planner."""
+    return (decoded(model, planner, vocab, params, tokens, scored) == tokens).all(2).mean(1)
+
+
+def decoded(
+    model: networks.Model,
+    planner: Planner,
+    vocab: int,
+    params: Any,
+    tokens: Int[np.ndarray, "N L"],
+    scored: Bool[np.ndarray, "N L"],
+    key: Key[Array, ""] | None = None,
+) -> Int[np.ndarray, "S N L"]:
+    """The rows with their scored tokens as each seed gives them by the planner: greedily, or drawn by a key."""
     canvas = jnp.asarray(np.where(scored, vocab, tokens))
-    return (np.asarray(_decoded(model, planner, vocab, params, canvas)) == tokens).all(2).mean(1)
+    key, temperature = (jax.random.key(0), 0.0) if key is None else (key, 1.0)
+    return np.asarray(_decoded(model, planner, vocab, temperature, params, canvas, key))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _decoded(model, planner, vocab, params, canvas):
-    one = lambda p: sampling.sample(
-        model.bind(p), planner, canvas, vocab=vocab, key=jax.random.key(0), draw=sampling.TokenDraw(temperature=0.0)
-    ).tokens  # fmt: skip
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _decoded(model, planner, vocab, temperature, params, canvas, key):
+    draw = sampling.TokenDraw(temperature=temperature)
+    one = lambda p: sampling.sample(model.bind(p), planner, canvas, vocab=vocab, key=key, draw=draw).tokens
     return jax.vmap(one)(params)
+
+
+def stacked(found: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """One dict of arrays [S, ...] of S dicts with the same names."""
+    return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
 
 def train_seeds(

@@ -15,19 +15,22 @@ def prefer() -> ConfigDict:
             arms=("8x1", "fine_tuning"),
             task="workings",  # workings: sums with their working, right and slipped | pairs: of a file of JSON lines
             data=dict(
-                digits=3,  # of the numbers of the sums
+                digits=2,  # of the numbers of the sums
                 rows=4000,  # sums that the start is fine-tuned on
                 pairs=2000,  # other sums, to prefer the right answer on
                 judged=512,  # other sums still
+                # What right answers are preferred to: slips | own: what the start answers itself, where that is wrong
+                rejected="own",
                 path="",  # of pairs: a file with prompt, chosen and rejected on each line
                 fields=("prompt", "chosen", "rejected"),
                 held_out=64,  # of its prompts, with all their pairs, to be judged on
             ),
             start=dict(
                 run="",  # of `train`, whose averaged parameters are policy and reference; else they are fine-tuned here
-                steps=1200,
+                steps=450,
                 batch=64,
                 learning_rate=4e-3,
+                muon=0.02,  # peak learning rate of Muon for the kernels of the blocks; 0: AdamW for all
             ),
             network=dict(width=64, depth=2, heads=4, qk_norm=True),
             prefer=dict(

@@ -13,6 +13,7 @@ from mdmjax.data.answers import (
 )
 from mdmjax.data.arithmetic import Sums, Workings, sums, workings
 from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
+from mdmjax.data.countdown import Countdown, countdown, reaches
 from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
 from mdmjax.data.tables import table
 from mdmjax.data.vocabularies import Bytes, Characters, Columns, HuggingFace, UnknownCharacter, Vocabulary
@@ -24,6 +25,7 @@ __all__ = [
     "Characters",
     "Columns",
     "Corpus",
+    "Countdown",
     "HuggingFace",
     "Layout",
     "PairSource",
@@ -39,9 +41,11 @@ __all__ = [
     "batches",
     "characters_of",
     "content_hash",
+    "countdown",
     "evaluation_windows",
     "preference_pairs",
     "python_docs",
+    "reaches",
     "read_records",
     "sudoku",
     "sudoku_puzzles",

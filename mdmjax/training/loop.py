@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mdmjax.training.checkpoints import Checkpoints, Restored
-from mdmjax.training.state import TrainState
+from mdmjax.training.state import NONE, SPOILED, TrainState
 
 
 class NonFiniteLoss(Exception):
@@ -62,7 +62,7 @@ def train(
     `on_start(step)` is called once the starting step is known. `monitor(step, state)` may start to measure something on
     the device, and then returns what fetches the numbers, which are written with those of the step. `frozen` is given
     to every step, placed by the layout; no checkpoint holds it. Raises NonFiniteLoss where a loss, a gradient or the
-    bound is not finite, with the step, its example ids and the last good checkpoint named.
+    bound is not finite, with the step, its example ids, the first one to blame and the last good checkpoint named.
     """
     # ---- state: from the newest checkpoint, else from the initialiser
     restored = restore(layout, make_state, checkpoints, say)
@@ -83,7 +83,7 @@ def train(
     compiled = layout.step(step, state, *beside)
     stop = _StopSignal()
     pending = None  # the step on the device: (number, example ids, metrics not yet fetched, what the monitor returned)
-    bound = None
+    bound, kind = None, "example"  # what `Step` calls spoiled is one
 
     def collect() -> None:
         """Fetch and check the pending metrics."""
@@ -93,9 +93,11 @@ def train(
         number, ids, metrics, measured = pending
         pending = None
         numbers = {name: float(value) for name, value in metrics.items()}
+        first = int(numbers.pop(SPOILED, NONE))
         for name, what in (("loss", "loss"), ("grad_norm", "gradient norm")):  # either one spoils the parameters
             if not math.isfinite(numbers[name]):
-                raise diverged(f"the {what} of step {number} is {numbers[name]} (examples {_span(ids)})")
+                which = "" if first == NONE else f", first that of {kind} {first}"
+                raise diverged(f"the {what} of step {number} is {numbers[name]} (examples {_span(ids)}{which})")
         progress(number, **numbers, bound=bound)
         if number % plan.log_every == 0 or number == 1:
             write(number, **numbers)
@@ -120,6 +122,7 @@ def train(
             for number in range(start + 1, plan.steps + 1):
                 batch = next(batches)
                 position = batches.get_state()
+                kind = "pair" if "pair" in batch else "example"
                 state, metrics = compiled(state, layout.put(batch), *beside)
                 collect()
                 pending = (number, batch["ids"], metrics, monitor(number, state))

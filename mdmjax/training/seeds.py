@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from mdmjax.training.state import Step, TrainState
+from mdmjax.training.state import SPOILED, Step, TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Seeds:
             law = jax.lax.cond(due, jax.vmap(step.fitted), lambda state, *_: state.law, state, batch, *frozen)
             state, step = dataclasses.replace(state, law=law), dataclasses.replace(step, refit=None)
         state, metrics = jax.vmap(step)(state, batch, *frozen)
-        means: dict[str, Any] = {name: value.mean(0) for name, value in metrics.items()}
+        spoiled = metrics.pop(SPOILED).min()
+        means: dict[str, Any] = {name: value.mean(0) for name, value in metrics.items()} | {SPOILED: spoiled}
         each = {f"{name}/{s}": x for name in ("loss", "grad_norm") for s, x in enumerate(metrics[name])}
         return state, means | each

@@ -12,6 +12,8 @@ from jaxtyping import Array, Int, Key
 
 from mdmjax.process import use_key
 
+# of the metrics: the first example, by its number in the batch's `pair` or else `ids`, whose loss is not finite; NONE
+SPOILED, NONE = "spoiled", 2**31 - 1
 DRAWS, REFIT, MONITOR = 0, 1, 2  # uses of randomness at a step: its Draws, fitting their law, `Monitor`
 
 # What the seed's key is folded with for other uses. 0 and 1 would give the keys that `init_state` splits it into.
@@ -146,24 +148,30 @@ class Step:
             seen = jax.lax.optimization_barrier(jax.lax.stop_gradient(terms))
             sums = None if state.baseline is None else state.baseline.sums(seen)
             also = jax.tree.map(jnp.sum, seen.also)
-            return terms.nats.sum(), (seen.nats.sum(), seen.tokens.sum(), seen.scored.sum(), also, sums)
+            number = part.get("pair", part["ids"])  # what a person finds an example by
+            spoiled = jnp.where(jnp.isfinite(seen.nats), NONE, number).min()
+            return terms.nats.sum(), ((seen.nats.sum(), seen.tokens.sum(), seen.scored.sum(), also, sums), spoiled)
 
-        value_and_grad = jax.value_and_grad(nats, has_aux=True)
+        def value_and_grad(part):
+            (_, (found, spoiled)), grads = jax.value_and_grad(nats, has_aux=True)(state.params, part)
+            return (found, grads), spoiled
+
         if self.micro == 1:
-            (_, (total, tokens, scored, also, sums)), grads = value_and_grad(state.params, batch)
+            added, spoiled = value_and_grad(batch)
         else:
             parts = _split(batch, self.micro, self.shards)
-            shapes = jax.eval_shape(value_and_grad, state.params, jax.tree.map(lambda x: x[0], parts))
-            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+            shapes = jax.eval_shape(value_and_grad, jax.tree.map(lambda x: x[0], parts))
+            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[0])
 
             def add(before, part):
-                return jax.tree.map(jnp.add, before, value_and_grad(state.params, part)), None
+                added, spoiled = value_and_grad(part)
+                return jax.tree.map(jnp.add, before, added), spoiled
 
-            ((_, (total, tokens, scored, also, sums)), grads), _ = jax.lax.scan(add, zeros, parts)
+            added, spoiled = jax.lax.scan(add, zeros, parts)
+            spoiled = spoiled.min()
         if self.axis is not None:
-            total, tokens, scored, also, sums, grads = jax.lax.psum(
-                (total, tokens, scored, also, sums, grads), self.axis
-            )
+            added, spoiled = jax.lax.psum(added, self.axis), jax.lax.pmin(spoiled, self.axis)
+        (total, tokens, scored, also, sums), grads = added
 
         grads = jax.tree.map(lambda g: g / tokens, grads)
         updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
@@ -175,6 +183,7 @@ class Step:
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": jnp.asarray(self.learning_rate(state.step), jnp.float32),
             "scored": scored,
+            SPOILED: spoiled,
         } | {name: value / self.size for name, value in (also or {}).items()}
         baseline = state.baseline
         if baseline is not None:

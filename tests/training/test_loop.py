@@ -27,7 +27,7 @@ class Fake(Checkpoints):
 
     def __init__(self, losses=None, at=None, bound=1.0):
         self.log, self.losses, self.at, self.bound = [], losses or {}, at or {}, bound
-        self.written, self.monitored = [], None
+        self.written, self.monitored, self.also, self.rows = [], None, {}, {}
 
     def note(self, moment):
         self.log.append(moment)
@@ -53,7 +53,7 @@ class Fake(Checkpoints):
         number = state + 1
         self.note(f"dispatch {number}")
         loss = Number(self.log, number, self.losses.get(number, 1.0))
-        return number, {"loss": loss, "grad_norm": 1.0}
+        return number, {"loss": loss, "grad_norm": 1.0} | self.also
 
     def evaluate(self, state):
         self.note(f"evaluate {state}")
@@ -73,7 +73,7 @@ class Fake(Checkpoints):
 
     def __next__(self):
         self.count += 1
-        return {"ids": np.arange(2 * self.count - 2, 2 * self.count)}
+        return {"ids": np.arange(2 * self.count - 2, 2 * self.count)} | self.rows
 
     def get_state(self):
         return self.count
@@ -121,6 +121,16 @@ def test_a_step_is_checked_before_it_is_saved():
     with pytest.raises(NonFiniteLoss, match=r"loss of step 2 is nan \(examples 2\.\.3\).*checkpoint is step 1"):
         fake.run(checkpoint_every=1)
     assert fake.saved == (1,)
+
+
+@pytest.mark.parametrize("kind", ["example", "pair"])
+def test_the_one_to_blame_is_named(kind):
+    fake = Fake(losses={2: np.nan})
+    fake.also = {"spoiled": 17}
+    fake.rows = {"pair": np.array([17, 4])} if kind == "pair" else {}
+    with pytest.raises(NonFiniteLoss, match=rf"nan \(examples 2\.\.3, first that of {kind} 17\); the last good"):
+        fake.run(checkpoint_every=1)
+    assert all("spoiled" not in numbers for _, numbers in fake.written)
 
 
 def test_a_bound_that_is_not_finite_stops_the_run():

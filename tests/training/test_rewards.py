@@ -1,5 +1,6 @@
 """Learning from rewards through the one step: what is rewarded becomes likelier, by every method."""
 
+import dataclasses
 import functools
 
 import jax
@@ -23,10 +24,13 @@ from mdmjax.objectives.policy_gradient import (
     exact,
     group_advantages,
     wd1_advantages,
+    written_by,
 )
-from mdmjax.process import Allocation
+from mdmjax.objectives.policy_gradient.rewarded import SAMPLE
+from mdmjax.process import Allocation, use_key
 from mdmjax.sampling import FirstHitting, sample
 from mdmjax.training import Step, init_state
+from mdmjax.training.state import DRAWS
 
 V, L, B = 3, 3, 8
 RIGHT = jnp.array([1, 0, 2])
@@ -93,3 +97,32 @@ def test_exact_answers():
     eligible = jnp.array([[False, True, True]] * 3)
     tokens = jnp.array([[1, 0, 2], [1, 0, 1], [2, 0, 2]])
     assert exact(tokens, jnp.tile(RIGHT[None], (3, 1)), eligible).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["diffu", "espo"])
+def test_an_older_policy_writes_the_completions(name):
+    """For three steps the completions, and so the rewards, are those of the policy of the first of them, and ratios
+    are clipped; then they are the present one's."""
+    clip = dataclasses.replace(METHODS[name].clip, low=0.0, high=0.0, kl=0.0)
+    method = dataclasses.replace(METHODS[name], clip=clip)
+    objective = Rewarded(PolicyGradient(V, method), draw, partly, group=8, bind=table_denoiser)
+    bind = lambda params: Against(table_denoiser(params))
+    step = Step(bind, objective, optax.sgd(4.0), lambda s: 4.0, B, refit=written_by, refit_every=3)
+    table = jnp.zeros(((V + 1) ** L, L, V))
+    state = init_state(lambda key: table, step.optimizer, jax.random.key(0), law=table)
+    run, laws = jax.jit(step), []
+    for k in range(4):
+        batch = dict(tokens=jnp.tile(RIGHT[None], (B, 1)), eligible=jnp.ones((B, L), bool), ids=jnp.arange(B) + k * B)
+        before = state
+        state, metrics = run(state, batch)
+        laws.append(state.law)
+        writer = table_denoiser(before.params if k in (0, 3) else laws[0])
+        canvas = jnp.full((8 * B, L), V)
+        ids = (8 * batch["ids"][:, None] + jnp.arange(8)[None]).reshape(-1)
+        key = jax.random.fold_in(use_key(state.key, before.step, DRAWS), SAMPLE)
+        drawn = draw(writer, canvas, key, ids)
+        expected = partly(drawn, jnp.tile(RIGHT[None], (8 * B, 1)), jnp.ones((8 * B, L), bool)).mean()
+        assert float(metrics["reward"]) == pytest.approx(float(expected), abs=1e-5)
+    assert (laws[0] == laws[2]).all() and (laws[3] != laws[2]).any() and (laws[3] == before.params).all()
+    with pytest.raises(ValueError, match="needs `bind`"):
+        Rewarded(PolicyGradient(V, method), draw, partly, law=table)

@@ -1,6 +1,7 @@
 """One step of training, by hand and by its properties."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,8 @@ import toys
 
 from mdmjax.objectives import Packed
 from mdmjax.process import ExactCount, use_key
-from mdmjax.training import MeshLayout, adamw, decay_mask, make_mesh
-from mdmjax.training.state import DRAWS
+from mdmjax.training import MeshLayout, PmapLayout, Seeds, adamw, decay_mask, make_mesh
+from mdmjax.training.state import DRAWS, NONE
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +142,31 @@ def test_the_rate_warms_up_and_falls_as_a_cosine():
 def test_a_warm_up_longer_than_the_training_is_refused(warmup):
     with pytest.raises(ValueError, match=f"warmup={warmup}: must be at least 0 and less than steps=10"):
         adamw(learning_rate=0.1, steps=10, warmup=warmup)
+
+
+@pytest.mark.parametrize("kind", ["one device", "micro-batches", "mesh", "pmap", "seeds"])
+def test_the_first_example_whose_loss_is_not_finite_is_named(kind, batch):
+    """By its pair where the batch has pairs; NONE where all are finite."""
+    one = MeshLayout(make_mesh(devices=jax.devices()[:1]))
+    layout = dict(mesh=MeshLayout(make_mesh()), pmap=PmapLayout()).get(kind, one)
+    step = toys.make_step(layout, 2 if kind == "micro-batches" else 1, model=toys.LINEAR)
+
+    def spoiling(denoiser, batch, key, size):
+        terms = step.objective(denoiser, batch, key, size)
+        bad = (batch["ids"] == 9) | (batch["ids"] == 5)
+        return terms._replace(nats=jnp.where(bad & (batch["spoil"] > 0), jnp.inf, terms.nats))
+
+    spoiled = dataclasses.replace(step, objective=spoiling)
+    make = functools.partial(toys.make_state, toys.LINEAR)
+    if kind == "seeds":  # the second of two runs has it
+        spoiled, single = Seeds(spoiled), make
+        make = lambda: jax.tree.map(lambda x: jnp.stack([x, x]), single())
+    for pairs, spoil, expected in [(False, 0, NONE), (False, 1, 5), (True, 1, 91)]:
+        state = layout.init(make)
+        given = {name: np.asarray(x) for name, x in batch.items()} | {"spoil": np.full(toys.BATCH, spoil, np.int32)}
+        if pairs:
+            given["pair"] = 100 - given["ids"].astype(np.int32)
+        if kind == "seeds":
+            given = {name: np.stack([0 * x if name == "spoil" else x, x]) for name, x in given.items()}
+        _, metrics = layout.step(spoiled, state)(state, layout.put(given))
+        assert int(metrics["spoiled"]) == expected

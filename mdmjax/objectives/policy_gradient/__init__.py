@@ -14,7 +14,7 @@ from mdmjax.objectives.policy_gradient.interface import (
     k3,
     token_log_probs,
 )
-from mdmjax.objectives.policy_gradient.rewarded import Rewarded, exact
+from mdmjax.objectives.policy_gradient.rewarded import Rewarded, exact, written_by
 from mdmjax.objectives.policy_gradient.spg import SPG
 from mdmjax.objectives.policy_gradient.unigrpo import UniGRPO
 from mdmjax.objectives.policy_gradient.wd1 import WD1, wd1_advantages
@@ -38,4 +38,5 @@ __all__ = [
     "k3",
     "token_log_probs",
     "wd1_advantages",
+    "written_by",
 ]

@@ -1,0 +1,18 @@
+"""Rewards for right sums with right working, by every policy gradient, from a model that makes slips.
+
+python -m experiments.reinforce --config=experiments/configs/reinforce_arithmetic.py --workdir=runs/reinforce
+"""
+
+from experiments.configs.base import variant
+from experiments.configs.base_reinforce import reinforce
+
+QUICK = dict(
+    seeds=2, arms=("coupled_grpo", "wd1"), data__rows=64, data__prompts=32, data__judged=16, data__digits=2,
+    start__steps=10, start__batch=16, network__width=16, network__depth=1, network__heads=2, train__steps=4,
+    train__batch=4, train__warmup=1, train__evaluate_every=2, reward__group=4,
+)  # fmt: skip
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    return variant(reinforce(), name, **QUICK)

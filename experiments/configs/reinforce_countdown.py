@@ -1,0 +1,16 @@
+"""Rewards for expressions that reach a target, of which there are many, by every policy gradient.
+
+python -m experiments.reinforce --config=experiments/configs/reinforce_countdown.py --workdir=runs/countdown
+"""
+
+from experiments.configs.base import variant
+from experiments.configs.base_reinforce import reinforce
+from experiments.configs.reinforce_arithmetic import QUICK
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    config = reinforce()
+    config.task = "countdown"
+    config.data.update(rows=1000, prompts=600, judged=350)
+    return variant(config, name, **QUICK)

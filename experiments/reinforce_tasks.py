@@ -1,0 +1,63 @@
+"""What is rewarded: sums with their working, and countdown; an answer is right or it is not."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdmjax import data
+from mdmjax.objectives import policy_gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class Problems:
+    """Prompts whose answers can be checked; those of the start, the rewards and the judgement are different ones."""
+
+    vocabulary: data.Vocabulary
+    start: data.RowSource  # with an answer that the start is fine-tuned on
+    prompts: data.RowSource  # to be rewarded on
+    judged: tuple[np.ndarray, np.ndarray]  # (tokens, eligible) [N, L]
+    reward: Callable  # (tokens [N, L], an answer [N, L], eligible [N, L]) -> [N], 1 for a right answer and 0 else
+    name: str
+
+    @property
+    def length(self) -> int:
+        return self.judged[0].shape[1]
+
+    @property
+    def vocab(self) -> int:
+        return self.vocabulary.size
+
+
+def workings(c: ConfigDict) -> Problems:
+    """Sums with their working: right where working and sum are."""
+    sizes = _sizes(c)
+    made = data.workings(sum(sizes), c.digits)
+    name = f"sums of {c.digits} digits with their working"
+    return _problems(made.right, made, sizes, policy_gradient.exact, name)
+
+
+def countdown(c: ConfigDict) -> Problems:
+    """Countdown: right is every expression that reaches the target."""
+    sizes = _sizes(c)
+    made = data.countdown(sum(sizes), c.numbers)
+    reward = lambda tokens, answer, eligible: data.reaches(tokens).astype(np.float32)
+    return _problems(made.rows, made, sizes, reward, f"countdown of {c.numbers} numbers")
+
+
+def _sizes(c: ConfigDict) -> tuple[int, ...]:
+    for name in ("rows", "prompts", "judged"):
+        if c[name] < 1:
+            raise ValueError(f"data.{name}={c[name]}: must be at least 1")
+    return c.rows, c.prompts, c.judged
+
+
+def _problems(rows: np.ndarray, made, sizes: tuple[int, ...], reward: Callable, name: str) -> Problems:
+    parts = [(x, np.broadcast_to(made.eligible, x.shape)) for x in np.split(rows, np.cumsum(sizes)[:-1])]
+    return Problems(
+        made.vocabulary, data.RowSource(*parts[0]), data.RowSource(*parts[1]), parts[2], reward, name
+    )  # fmt: skip
+
+
+TASKS = dict(workings=workings, countdown=countdown)
