@@ -1,6 +1,10 @@
 """Sudoku 9x9: a policy that searches, guesses and takes back. `sudoku9_baselines` has those that never do.
 
 python -m experiments.anyprocess --config=experiments/configs/sudoku9.py --workdir=runs/sudoku9
+
+On one core: 46 minutes of training and about 35 of tests, for which a puzzle may take 3,000 steps. To expect: 75 % of
+the held-out puzzles, 100 and 94 % of those whose search is as long as what was learned, without and with guesses that
+fail. `--config.data.path=FILE` adds tests on puzzles of a file.
 """
 
 from experiments.configs.base import variant

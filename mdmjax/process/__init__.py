@@ -2,6 +2,7 @@
 
 from mdmjax.process.allocation import Allocation
 from mdmjax.process.beta import BetaCDF, EnergyOptimal, Kumaraswamy, KumaraswamyInTime, beta, mirrored
+from mdmjax.process.blocks import BlockCounts
 from mdmjax.process.densities import Bins, Density, PowerRate, Uniform, fit_bins, log_edges, mix, tabulated
 from mdmjax.process.draws import Continuous, Copies, Discrete, ExactCount, Law, Rates, hazard, mirror, single
 from mdmjax.process.epr import EPR, fit_epr
@@ -22,6 +23,7 @@ from mdmjax.process.spreads import (
 )
 
 __all__ = [
+    "BlockCounts",
     "Allocation",
     "BetaCDF",
     "Bins",

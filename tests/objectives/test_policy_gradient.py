@@ -89,8 +89,26 @@ def test_what_is_unbiased_and_what_is_not():
     exact = found.pop("bound")
     for name in ("exact count", "coupled counts", "quadrature"):
         assert abs(found.pop(name) - exact) < 1e-10, name
-    assert len(found) == 3 and all(abs(x - exact) > 0.05 for x in found.values())
+    assert len(found) == 5 and all(abs(x - exact) > 0.05 for x in found.values())
+    assert found["upper, many draws"] > exact
     assert abs(surrogate_means(log_p(), nodes=1)["quadrature"] - exact) > 0.05
+
+
+@pytest.mark.parametrize("draws", [1, 4096])
+def test_the_upper_surrogate_of_spg(draws):
+    """Of one draw on average, and of so many that it is at its limit, for what is to become rarer."""
+    method, count = SPG(allocation=Allocation(draws)), ROWS if draws == 1 else 64
+    batch = rows(count, advantages=-jnp.ones(count))
+
+    @jax.jit
+    def run():
+        made = method.draw(jax.random.key(1), batch["ids"], batch["eligible"], batch=1)
+        found = token_log_probs(denoiser(), batch["tokens"], made, batch["eligible"], vocab=V)
+        return method.surrogate(found, made, batch["eligible"], batch["advantages"])
+
+    values, name = np.asarray(run(), np.float64), "one draw" if draws == 1 else "many draws"
+    error = values.std() / math.sqrt(count)
+    assert abs(values.mean() - surrogate_means(log_p())[f"upper, {name}"]) < 4 * error + (draws > 1) * 1e-3
 
 
 @pytest.mark.parametrize("name", MEANS)
