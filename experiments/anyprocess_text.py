@@ -50,7 +50,7 @@ def text_task(c: ConfigDict, workdir: Path, progress: Callable) -> TextTask:
     rows = lambda x: {"tokens": x.astype(np.int16), "lengths": np.full(len(x), c.length, np.int32)}
     apart = (corruptions.unmask(), corruptions.remask(), corruptions.insert())
     kinds = dict(
-        mixed=(corruptions.mixed(),),
+        mixed=(corruptions.mixed(**dict(zip(("wrong", "drop", "surplus"), c.rates, strict=True))),),
         separate=(*apart, corruptions.delete()),
         released=(*apart, corruptions.delete(labels="iid")),
     )

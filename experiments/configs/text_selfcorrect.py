@@ -11,9 +11,9 @@ def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     config = anyprocess()
     config.update(task="text", arms=("any_process",))
-    config.data.update(problems=200)
+    config.data.update(problems=200, rates=(0.3, 0.3, 0.3))  # mostly clean letters, or there is no text to learn
     config.network.update(width=128, depth=4, heads=4)
-    config.train.update(steps=4000, batch=64, learning_rate=2e-3, evaluate_every=500)
+    config.train.update(steps=2400, batch=64, learning_rate=2e-3, muon=0.02, evaluate_every=400)
     quick = dict(
         data__problems=8, data__length=16, data__stride=64, network__width=16, network__depth=1, train__steps=20,
         train__batch=8, train__warmup=4, train__evaluate_every=10, evaluate__batch=16, evaluate__slots=8,
