@@ -35,6 +35,8 @@ class TextTask(Task):
 
 def text_task(c: ConfigDict, workdir: Path, progress: Callable) -> TextTask:
     """Windows of the Python language reference, as characters, with faults of one kind in each test."""
+    if len(c.rates) != 3:
+        raise ValueError(f"data.rates={tuple(c.rates)}: must be three, of wrong, missing and surplus letters")
     corpus = data.python_docs(cache_dir=c.cache_dir or None)
     size = corpus.vocabulary.size
     names = [corpus.vocabulary.decode(np.array([i])) for i in range(size)]

@@ -1,5 +1,8 @@
 """What fine-tuning on right answers gives: the start of policies that learn from preferences and from rewards."""
 
+import dataclasses
+import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +11,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build, cli, studies
-from experiments.study_arms import Batches
+from experiments import build, cli, laws, studies
+from experiments.study_arms import Batches, optimizer_of
 from mdmjax import networks, objectives, training
 
 START_ROWS = 1 << 32  # added to the seed of the start's batches, so that they are not those of the arms
@@ -18,20 +21,43 @@ START_ROWS = 1 << 32  # added to the seed of the start's batches, so that they a
 def model_of(config: ConfigDict, task: Any) -> networks.Model:
     """The network of a start that is made here."""
     c = config.network
+    if laws.choose(c.name, "network.name", dict(transformer=False, linear=True)):
+        return networks.linear(networks.LinearConfig(task.vocab, task.length))
     return networks.transformer(
         networks.TransformerConfig(task.vocab, task.length, c.width, c.depth, c.heads, qk_norm=c.qk_norm)
     )
 
 
+def placed(model: networks.Model, layout: training.MeshLayout) -> networks.Model:
+    """The model with its activations and parameters where the layout wants them, wherever they were before."""
+    if not isinstance(model.config, networks.TransformerConfig):
+        return model
+    config = dataclasses.replace(model.config, constrain=layout.constrain, gather=layout.gather)
+    return networks.transformer(config)
+
+
 class Runs:
-    """What the start and the arms share: all seeds are one program on one device."""
+    """What the start and the arms share: all seeds are one program, whose devices share the rows of every seed."""
 
     name: str
     config: ConfigDict  # its `train` says how
     seeds: int
 
+    @functools.cached_property
     def layout(self) -> training.MeshLayout:
-        return training.MeshLayout(training.make_mesh(devices=jax.devices()[:1]))
+        """Of as many devices as the config's mesh asks for; where that is all that are left, of those that divide the
+        batch. ValueError where there are not so many, or they do not divide it."""
+        sizes, batch = dict(self.config.mesh), self.config.train.batch
+        free = jax.device_count() // (sizes["fsdp"] * sizes["tensor"])
+        if sizes["data"] == -1:
+            sizes["data"] = max((n for n in range(1, free + 1) if batch % (n * sizes["fsdp"]) == 0), default=1)
+        count = math.prod(sizes.values())
+        if count > jax.device_count() or batch % (sizes["data"] * sizes["fsdp"]):
+            raise ValueError(
+                f"mesh={sizes}: there are {jax.device_count()} devices, and data x fsdp of them must divide a batch of "
+                f"{batch}"
+            )
+        return training.MeshLayout(training.make_mesh(**sizes, devices=jax.devices()[:count]), runs=True)
 
     def keys(self, seed: int, use: int) -> jax.Array:
         """A key for each seed."""
@@ -46,15 +72,15 @@ class Start(Runs):
     def __init__(self, config: ConfigDict, task: Any):
         c = config.start
         build.check_positive(config, ("seeds", "start.steps", "start.batch"))
-        own = dict(steps=c.steps, learning_rate=c.learning_rate, muon=c.muon, evaluate_every=c.steps, average=0.99)
-        own |= dict(warmup=min(40, c.steps // 10))
-        self.config = ConfigDict(dict(train=config.train.to_dict() | own))
+        own = {name: c[name] for name in ("steps", "learning_rate", "muon", "warmup", "final", "average")}
+        own |= dict(evaluate_every=c.steps)
+        self.config = ConfigDict(dict(train=config.train.to_dict() | own | dict(batch=c.batch), mesh=config.mesh))
         self.task, self.seeds, self.seed, self.batch = task, config.seeds, config.seed, c.batch
-        self.model = model_of(config, task)
-        optimizer, rate = build.adamw(self.config.train)
+        self.model = placed(model_of(config, task), self.layout)
+        optimizer, rate = optimizer_of(self.config.train)
         objective = objectives.MaskedDiffusion(task.vocab)
         self.step = training.Seeds(
-            training.Step(self.model.bind, objective, optimizer, rate, size=self.batch, average_decay=0.99)
+            training.Step(self.model.bind, objective, optimizer, rate, size=self.batch, average_decay=c.average)
         )
 
     def make_states(self) -> training.TrainState:
@@ -64,7 +90,7 @@ class Start(Runs):
     def train(self, folder: Path, progress: Callable) -> training.Outcome:
         batches = Batches(self.task.start, self.seeds, self.batch, self.batch, self.seed + START_ROWS)
         return studies.train_seeds(
-            self, folder, progress, batches=batches, layout=self.layout(), measured="nothing",
+            self, folder, progress, batches=batches, layout=self.layout, measured="nothing",
             measure=lambda params: np.zeros(self.seeds),
         )  # fmt: skip
 
@@ -79,4 +105,4 @@ class Start(Runs):
         if not outcome.finished:
             cli.log("stopped by a signal, all saved: the same command goes on from there")
             return None
-        return outcome.state.average, outcome.elapsed
+        return jax.device_get(outcome.state.average), outcome.elapsed  # an arm may have other devices

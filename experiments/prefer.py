@@ -5,7 +5,6 @@ every arm starts from the same parameters and sees the same pairs, so arms are c
 done is not repeated when the same command is given again.
 """
 
-import dataclasses
 import shlex
 import sys
 
@@ -19,7 +18,6 @@ from experiments.prefer_arms import Arm
 from experiments.prefer_probe import right
 from experiments.prefer_tasks import TASKS, own_answers
 from experiments.train import exit_when_told
-from mdmjax import networks
 from mdmjax.reports import to_json, write_report
 
 OWN = 8  # use of the seed's key: the start's own answers
@@ -43,7 +41,7 @@ def main(config, workdir):
     run = runs.load(config.start.run, say=cli.log) if config.start.run else None
     task = make(config.data, run)
     start = None if run else Start(config, task)
-    model = on_one_device(run.experiment.model) if run else start.model
+    model = run.experiment.model if run else start.model
     given = _spread(jax.device_get(run.params), config.seeds) if run else None
     shapes = given or jax.eval_shape(start.make_states).params
     for name in names:  # so that a wrong field is named before anything is trained
@@ -79,12 +77,6 @@ def main(config, workdir):
     print(cli.summary(report))
     print(f"\n{prefer_report.table(report)}")
     cli.log(f"report: {page}")
-
-
-def on_one_device(model: networks.Model) -> networks.Model:
-    """The model of a run without what places its parts on that run's mesh."""
-    free = networks.TransformerConfig(1, 1, width=2, depth=1, heads=1)
-    return networks.transformer(dataclasses.replace(model.config, constrain=free.constrain, gather=free.gather))
 
 
 def _spread(params, seeds: int):

@@ -14,10 +14,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, laws, studies
-from experiments.fine_tuned import Runs
+from experiments.fine_tuned import Runs, placed
 from experiments.prefer_probe import probe, right
 from experiments.prefer_tasks import Task
-from experiments.study_arms import Batches
+from experiments.study_arms import Batches, optimizer_of
 from mdmjax import data, networks, objectives, process, training
 from mdmjax.objectives import Against, KeptBounds, Preference
 
@@ -58,7 +58,7 @@ class Arm(Runs):
 
     def __init__(self, config: ConfigDict, task: Task, name: str, model: networks.Model, start: Any):
         self.config, self.task, self.name, self.seeds = config, task, name, config.seeds
-        self.model, self.start = model, start  # parameters [S, ...]
+        self.model, self.start = placed(model, self.layout), start  # parameters [S, ...]
         c = config.prefer
         self.way = None if name == FINE_TUNING else Way.of(name)
         first = next((Way.of(other) for other in config.arms if other != FINE_TUNING), None)
@@ -112,7 +112,7 @@ class Arm(Runs):
     @functools.cached_property
     def step(self) -> training.Seeds:
         c = self.config.train
-        optimizer, rate = build.adamw(c)
+        optimizer, rate = optimizer_of(c)
         return training.Seeds(
             training.Step(self.bind, self.objective, optimizer, rate, size=self.rows, average_decay=c.average)
         )
@@ -186,11 +186,10 @@ class Arm(Runs):
     def train(self, folder: Path, progress: Callable) -> training.Outcome:
         c = self.config
         batches = Batches(self.pairs, c.seeds, self.rows, self.rows, c.seed)
-        layout = self.layout()
         return studies.train_seeds(
-            self, folder, progress, batches=batches, layout=layout, measured="wrong", log_every=c.train.log_every,
+            self, folder, progress, batches=batches, layout=self.layout, measured="wrong", log_every=c.train.log_every,
             measure=lambda params: 1 - self.good(self.network(params)),
-            frozen=layout.place(self.frozen(folder.parent)),
+            frozen=self.layout.place(self.frozen(folder.parent)),
         )  # fmt: skip
 
     def result(self, folder: Path, outcome: training.Outcome) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build, laws, studies
+from experiments import build, laws, studies, study_tasks
 from mdmjax import data, networks, objectives, process, sampling
 from mdmjax.base import Schedule
 
@@ -70,6 +70,22 @@ def workings(c: ConfigDict, run: Any = None) -> Task:
     )  # fmt: skip
 
 
+def markov(c: ConfigDict, run: Any = None) -> Task:
+    """Rows of one Markov chain preferred to rows of another one, without prompts; the start learns both of them, and
+    what is measured is measured on the first pairs, which are learned from too."""
+    if run is not None:
+        raise ValueError("start.run: chains have a start of their own; leave it out")
+    if min(c.states, c.length, c.pairs) < 2:
+        raise ValueError(
+            f"data.states={c.states}, data.length={c.length}, data.pairs={c.pairs}: each must be at least 2"
+        )
+    (good, characters), (other, _) = (study_tasks.chain(c.pairs, c.length, c.states, seed) for seed in (0, 1))
+    tokens, rows = np.stack([good, other], 1), np.concatenate([good, other])
+    pairs = data.PairSource(tokens, np.ones(tokens.shape, bool))
+    start = data.RowSource(rows, np.ones(rows.shape, bool))
+    return Task(characters, pairs, pairs, start, meta={"name": f"one Markov chain of {c.states} states or another"})
+
+
 def own_answers(task: Task, model: networks.Model, params: Any, key: jax.Array) -> Task:
     """The task with pairs of a right answer and one that each seed [S] of a policy gives itself, drawn a token a call,
     the most certain first; where that is right too, the other answer stays what it was."""
@@ -120,4 +136,4 @@ def of_file(c: ConfigDict, run: Any = None) -> Task:
     )  # fmt: skip
 
 
-TASKS = dict(workings=workings, pairs=of_file)
+TASKS = dict(workings=workings, markov=markov, pairs=of_file)

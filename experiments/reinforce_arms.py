@@ -11,9 +11,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, studies
-from experiments.fine_tuned import Runs
+from experiments.fine_tuned import Runs, placed
 from experiments.reinforce_tasks import Problems
-from experiments.study_arms import Batches
+from experiments.study_arms import Batches, optimizer_of
 from mdmjax import networks, process, sampling, training
 from mdmjax.objectives import Against
 from mdmjax.objectives import policy_gradient as pg
@@ -36,7 +36,7 @@ class Arm(Runs):
 
     def __init__(self, config: ConfigDict, task: Problems, name: str, model: networks.Model, start: Any):
         self.config, self.task, self.name, self.seeds = config, task, name, config.seeds
-        self.model, self.start = model, start
+        self.model, self.start = placed(model, self.layout), start
         self.step  # noqa: B018  built now, so that a wrong field is named here
 
     @functools.cached_property
@@ -66,7 +66,7 @@ class Arm(Runs):
     def step(self) -> training.Seeds:
         c = self.config
         build.check_positive(c, ("reward.renew",))
-        optimizer, rate = build.adamw(c.train)
+        optimizer, rate = optimizer_of(c.train)
         renew = dict(refit=pg.written_by, refit_every=c.reward.renew) if c.reward.renew > 1 else {}
         return training.Seeds(
             training.Step(
@@ -88,11 +88,11 @@ class Arm(Runs):
         return np.stack([np.asarray(self.task.reward(one, tokens, eligible)).mean() for one in found])
 
     def train(self, folder: Path, progress: Callable) -> training.Outcome:
-        c, layout = self.config, self.layout()
+        c = self.config
         batches = Batches(self.task.prompts, c.seeds, c.train.batch, c.train.batch, c.seed)
         return studies.train_seeds(
-            self, folder, progress, batches=batches, layout=layout, measured="wrong", log_every=c.train.log_every,
-            measure=lambda params: 1 - self.right(params), frozen=layout.place(self.start),
+            self, folder, progress, batches=batches, layout=self.layout, measured="wrong", log_every=c.train.log_every,
+            measure=lambda params: 1 - self.right(params), frozen=self.layout.place(self.start),
         )  # fmt: skip
 
     def result(self, folder: Path, outcome: training.Outcome) -> dict[str, Any]:

@@ -35,6 +35,11 @@ def sgd(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
     return optax.chain(optax.clip_by_global_norm(c.clip), optax.sgd(rate)), rate
 
 
+def optimizer_of(c: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimiser that a `train` group of fields names, and its rate."""
+    return laws.choose(c.optimizer, "train.optimizer", dict(adamw=build.adamw, sgd=sgd))(c)
+
+
 def columns(length: int | np.ndarray) -> int | np.ndarray:
     """Of a batch whose longest row has so many tokens: the next multiple of 32, so that few shapes are compiled."""
     return 32 * -(-length // 32)
@@ -172,7 +177,7 @@ class Arm:
     @functools.cached_property
     def step(self) -> training.Seeds:
         c = self.config
-        optimizer, rate = laws.choose(c.train.optimizer, "train.optimizer", dict(adamw=build.adamw, sgd=sgd))(c.train)
+        optimizer, rate = optimizer_of(c.train)
         if self.autoregressive:
             objective = objectives.Autoregressive()
         else:

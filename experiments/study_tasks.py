@@ -55,6 +55,19 @@ def sums(c: ConfigDict, rows: int) -> Task:
     return Task(source, made.rows[rest], mask[rest], made.vocabulary, answers=True, meta=meta)
 
 
+def chain(rows: int, length: int, states: int, seed: int = 0) -> tuple[np.ndarray, data.Characters]:
+    """(rows of a Markov chain whose transitions are Dirichlet(0.3) by the seed, from a uniform start; letters of its
+    states)."""
+    rng = np.random.default_rng(seed)
+    upto = rng.dirichlet(np.full(states, 0.3), size=states).cumsum(1)
+    tokens = np.empty((rows, length), np.int32)
+    tokens[:, 0] = rng.integers(states, size=rows)
+    for i in range(1, length):
+        above = rng.random((rows, 1)) > upto[tokens[:, i - 1], :-1]
+        tokens[:, i] = above.sum(1)
+    return tokens, data.Characters("".join(chr(ord("a") + i) for i in range(states)))
+
+
 def markov(c: ConfigDict, rows: int) -> Task:
     """Rows of a chain of `states` states whose transitions are Dirichlet(0.3); judged on the first of them."""
     if c.states < 2 or c.length < 2 or not 1 < (rows or c.rows) <= c.rows:
@@ -62,14 +75,7 @@ def markov(c: ConfigDict, rows: int) -> Task:
             f"data.states={c.states}, data.length={c.length}, data.rows={c.rows}: must be at least 2, 2 and "
             f"evaluate.rows={rows} (which must be at least 2; 0: all)"
         )
-    rng = np.random.default_rng(0)
-    upto = rng.dirichlet(np.full(c.states, 0.3), size=c.states).cumsum(1)
-    tokens = np.empty((c.rows, c.length), np.int32)
-    tokens[:, 0] = rng.integers(c.states, size=c.rows)
-    for i in range(1, c.length):
-        above = rng.random((c.rows, 1)) > upto[tokens[:, i - 1], :-1]
-        tokens[:, i] = above.sum(1)
-    characters = data.Characters("".join(chr(ord("a") + i) for i in range(c.states)))
+    tokens, characters = chain(c.rows, c.length, c.states)
     kept = tokens[: rows or c.rows]
     meta = {"name": f"a Markov chain of {c.states} states", "rows": c.rows}
     return Task(data.RowSource(tokens), kept, np.ones(kept.shape, bool), characters, meta=meta)

@@ -99,6 +99,20 @@ TABLES = {
             *(DEVICE, COMMIT),
         ],
     ),
+    "preference_step": Table(
+        "benchmarks/preference_step.json",
+        [
+            Column("draws", (ROW, "draws")),
+            Column("passes", (ROW, "passes")),
+            Column("a step", (ROW, "step_seconds"), milliseconds),
+            Column("of the ideal", (ROW, "of_the_ideal"), ratio),
+            Column("its quartiles", (ROW, "quartiles"), lambda pair: " to ".join(map(ratio, pair))),
+            Column("temporaries", (ROW, "temporaries"), mebibytes),
+            Column("of those of one draw", (ROW, "temporaries_of_one"), ratio),
+            *(DEVICE, MACHINE, CORES, COMMIT),
+        ],
+        ("runs",),
+    ),
     "sample_step": Table(
         "benchmarks/sample_step*.json",
         [

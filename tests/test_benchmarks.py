@@ -6,7 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import block_cache, order_gradients, sample_step, sampler_laws, schedule_sweep, train_step
+from benchmarks import (
+    block_cache,
+    order_gradients,
+    preference_step,
+    sample_step,
+    sampler_laws,
+    schedule_sweep,
+    train_step,
+)
 from benchmarks.common import forward_matmuls, matmul, write
 from experiments import table_columns, tables
 from mdmjax.networks import TransformerConfig, forward_flops, parameter_count, transformer
@@ -19,6 +27,10 @@ BENCHMARKS = {
     "sampler_laws": (sampler_laws, []),
     "schedule_sweep": (schedule_sweep, "--grid 2 --steps 3 --samples 16".split()),
     "order_gradients": (order_gradients, []),
+    "preference_step": (
+        preference_step,
+        "--depth 1 --width 16 --heads 2 --length 8 --vocab 5 --pairs 2 --rounds 1 --draws 2".split(),
+    ),
 }
 
 
@@ -53,6 +65,12 @@ def check_sampling(tree):
     asked = runs["ancestral, asked"]
     assert 6 * asked["calls"] <= asked["positions_read"] < 16 * asked["calls"]
     assert (asked["positions_read"] - 6 * asked["calls"]) % 10 == 0
+
+
+def check_preference(tree):
+    """Of 2 draws, in two passes and in one."""
+    assert [(run["draws"], run["passes"]) for run in tree["runs"]] == [(2, 2), (2, 1)]
+    assert all(run["step_seconds"] > 0 and run["temporaries_of_one"] > 0 for run in tree["runs"])
 
 
 def check_cache(tree):
@@ -99,6 +117,7 @@ CHECKS = {
     "sampler_laws": check_laws,
     "schedule_sweep": check_sweep,
     "order_gradients": check_gradients,
+    "preference_step": check_preference,
 }
 
 

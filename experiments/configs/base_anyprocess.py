@@ -43,7 +43,7 @@ def anyprocess() -> ConfigDict:
                 length=64,  # of text: letters of a row
                 stride=4,  # from one row to the next
                 faults=0.1,  # rate of wrong and missing letters, and of masks
-                rates=(1.0, 1.0, 0.3),  # the largest rates of wrong and missing letters in mixed, and that of surplus masks
+                rates=(1.0, 1.0, 0.3),  # of mixed: largest rates of wrong and missing letters; of surplus masks
                 corruption="mixed",  # mixed | separate: four passes | released: with labels of delete that say nothing
                 cache_dir="",  # of tokenised text
                 limit=2000,  # steps of the policy

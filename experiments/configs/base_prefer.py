@@ -13,7 +13,8 @@ def prefer() -> ConfigDict:
             # rates of an answer are spread, systematic unless said; +together: both answers have the same rates;
             # fine_tuning: on the preferred answers alone, for as many steps and denoiser calls as the first arm.
             arms=("8x1", "fine_tuning"),
-            task="workings",  # workings: sums with their working, right and slipped | pairs: of a file of JSON lines
+            # workings: sums with their working | markov: rows of two chains | pairs: of a file of JSON lines
+            task="workings",
             data=dict(
                 digits=2,  # of the numbers of the sums
                 rows=4000,  # sums that the start is fine-tuned on
@@ -21,6 +22,8 @@ def prefer() -> ConfigDict:
                 judged=512,  # other sums still
                 # What right answers are preferred to: slips | own: what the start answers itself, where that is wrong
                 rejected="own",
+                states=4,  # of markov, whose rows have `length` of them
+                length=8,
                 path="",  # of pairs: a file with prompt, chosen and rejected on each line
                 fields=("prompt", "chosen", "rejected"),
                 held_out=64,  # of its prompts, with all their pairs, to be judged on
@@ -31,8 +34,17 @@ def prefer() -> ConfigDict:
                 batch=64,
                 learning_rate=4e-3,
                 muon=0.02,  # peak learning rate of Muon for the kernels of the blocks; 0: AdamW for all
+                warmup=40,
+                final=0.1,
+                average=0.99,  # decay of the moving average that is the start
             ),
-            network=dict(width=64, depth=2, heads=4, qk_norm=True),
+            network=dict(
+                name="transformer",  # transformer | linear, in which each visible token adds its logits
+                width=64,
+                depth=2,
+                heads=4,
+                qk_norm=True,
+            ),
             prefer=dict(
                 beta=0.2,
                 sft=0.05,  # weight of the negative ELBO of the preferred answer
@@ -42,9 +54,12 @@ def prefer() -> ConfigDict:
                 two_pass=True,  # memory that does not grow with the draws
                 lora=0,  # rank of the adapters that are trained in place of the network; 0: the network is
             ),
+            # devices along each axis; data=-1: of those that are left, as many as divide the batch
+            mesh=dict(data=-1, fsdp=1, tensor=1),
             train=dict(
                 steps=150,
                 batch=16,  # pairs
+                optimizer="adamw",  # adamw | sgd: the learning rate goes down linearly; of the start too
                 learning_rate=5e-4,
                 warmup=10,
                 final=0.1,

@@ -8,8 +8,8 @@ from experiments.configs.base_prefer import prefer
 
 QUICK = dict(
     seeds=2, data__rows=64, data__pairs=32, data__judged=16, data__held_out=8, data__digits=2, start__steps=10,
-    start__batch=16, network__width=16, network__depth=1, network__heads=2, train__steps=6, train__batch=4,
-    train__warmup=1, train__evaluate_every=3, evaluate__pairs=4, evaluate__repeats=3,
+    start__batch=16, start__warmup=1, network__width=16, network__depth=1, network__heads=2, train__steps=6,
+    train__batch=4, train__warmup=1, train__evaluate_every=3, evaluate__pairs=4, evaluate__repeats=3,
 )  # fmt: skip
 
 

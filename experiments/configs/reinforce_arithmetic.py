@@ -8,8 +8,8 @@ from experiments.configs.base_reinforce import reinforce
 
 QUICK = dict(
     seeds=2, arms=("coupled_grpo", "wd1"), data__rows=64, data__prompts=32, data__judged=16, data__digits=2,
-    start__steps=10, start__batch=16, network__width=16, network__depth=1, network__heads=2, train__steps=4,
-    train__batch=4, train__warmup=1, train__evaluate_every=2, reward__group=4,
+    start__steps=10, start__batch=16, start__warmup=1, network__width=16, network__depth=1, network__heads=2,
+    train__steps=4, train__batch=4, train__warmup=1, train__evaluate_every=2, reward__group=4,
 )  # fmt: skip
 
 

@@ -70,10 +70,14 @@ def infer_sharding(tree: Any, mesh: Mesh, rules: Sequence = RULES) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class MeshLayout:
-    """jit over a mesh: global-batch code, arrays placed by rules, XLA inserts the communication."""
+    """jit over a mesh: global-batch code, arrays placed by rules, XLA inserts the communication.
+
+    Of `runs` of one program (`Seeds`), batches [S, B, ...], it is the rows of each run that the devices share.
+    """
 
     mesh: Mesh
     rules: Sequence = RULES
+    runs: bool = False
 
     @property
     def shards(self) -> int:
@@ -122,8 +126,8 @@ class MeshLayout:
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """This process's share of a global batch, as global arrays."""
-        rows, (_, ranks) = self._rows, self.share
-        whole = lambda x: (ranks * x.shape[0], *x.shape[1:])
+        rows, (_, ranks), at = self._rows, self.share, int(self.runs)
+        whole = lambda x: (*x.shape[:at], ranks * x.shape[at], *x.shape[at + 1 :])
         return {k: jax.make_array_from_process_local_data(rows, v, whole(v)) for k, v in batch.items()}
 
     def fetch(self, tree: Any) -> Any:
@@ -159,7 +163,7 @@ class MeshLayout:
 
     @property
     def _rows(self) -> NamedSharding:
-        return NamedSharding(self.mesh, P(BATCH_AXES))
+        return NamedSharding(self.mesh, P(None, BATCH_AXES) if self.runs else P(BATCH_AXES))
 
     @property
     def _everywhere(self) -> NamedSharding:

@@ -92,6 +92,20 @@ def test_own_answers_are_preferred_to_where_they_are_wrong(monkeypatch):
 
 
 @pytest.mark.slow
+def test_one_run_over_many_devices(run, tmp_path):
+    """A single run whose rows and parameters are shared out, the reference too, is the run of one device."""
+    found = {}
+    for name, mesh in (("one", dict(mesh__data=1)), ("eight", dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2))):
+        changes = TWO | dict(arms="('2x1',)", seeds=1, train__batch=8) | mesh
+        code, _, errors = run(tmp_path / name, **changes)
+        assert code == 0, errors
+        found[name] = json.loads((tmp_path / name / "report.json").read_text())
+    for name, curve in found["one"]["curves"].items():
+        if not name.endswith("accuracy"):  # at the reference s is 0 or nearly
+            assert curve["y"] == pytest.approx(found["eight"]["curves"][name]["y"], rel=2e-3, abs=2e-5), name
+
+
+@pytest.mark.slow
 def test_adapters_in_place_of_the_network(run, tmp_path):
     code, _, errors = run(tmp_path, **TWO | dict(arms="('2x1','fine_tuning')", prefer__lora=2))
     assert code == 0, errors
@@ -131,7 +145,7 @@ def test_names_of_arms():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        (dict(task="chess"), "task='chess': choose one of workings, pairs"),
+        (dict(task="chess"), "task='chess': choose one of workings, markov, pairs"),
         (dict(arms="('8',)"), "arms: '8': must be fine_tuning, or RATESxMASKS"),
         (dict(arms="('8x1+alone',)"), "arms: '8x1+alone'"),
         (dict(arms="('8x1+iid+stratified',)"), "arms: '8x1+iid+stratified'"),
@@ -145,6 +159,8 @@ def test_names_of_arms():
         (dict(prefer__lora=-1), "prefer.lora=-1"),
         (dict(evaluate__repeats=1), "evaluate.repeats=1: a variance needs at least 2"),
         (dict(data__digits=1), "data.digits=1: must be in 1..4, with at least as many sums"),
+        (dict(mesh__data=3), "mesh={'data': 3, 'fsdp': 1, 'tensor': 1}: there are 8 devices, and data x fsdp of them"),
+        (dict(task="markov", data__states=1), "data.states=1"),
         (dict(data__rejected="none"), "data.rejected='none': choose one of slips, own"),
         (dict(data__judged=1), "data.judged=1: must be at least 2"),
         (dict(task="pairs"), "start.run is empty"),
