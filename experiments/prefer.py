@@ -64,7 +64,7 @@ def main(config, workdir):
     if task.judged:
         cli.log(f"the start answers {100 * np.mean(before['right']):.1f} % right")
 
-    if config.task == "workings" and config.data.rejected == "own":
+    if config.task == "sums" and config.data.rejected == "own":
         task = own_answers(task, model, params, build.key(config.seed, OWN))
     arms = [Arm(config, task, name, model, params) for name in names]
     results = studies.run(arms, workdir, lambda arm, folder, outcome: arm.result(folder, outcome))

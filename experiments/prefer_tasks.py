@@ -1,4 +1,4 @@
-"""What preferences are about: sums with their working, right and slipped, or the pairs of a file."""
+"""What preferences are about: sums, right and with a slip, rows of two Markov chains, or the pairs of a file."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -40,33 +40,37 @@ class Task:
         return self.vocabulary.size
 
 
-def workings(c: ConfigDict, run: Any = None) -> Task:
-    """Sums with their working; the start, the pairs, held-out pairs and what is judged are of different sums."""
+def sums(c: ConfigDict, run: Any = None) -> Task:
+    """Sums, right ones against those with a slip of the carry. The start reads sums of both kinds; the pairs, held-out
+    pairs and what is judged are of other sums."""
     if run is not None:
         raise ValueError("start.run: sums have a start of their own; leave it out, or give task='pairs' and data.path")
+    build.choose(c.rejected, "data.rejected", dict(slips=0, own=0))
+    if not 0 <= c.slips <= 1:
+        raise ValueError(f"data.slips={c.slips}: must be in [0, 1]")
     for name in ("rows", "pairs", "judged", "held_out"):
         if c[name] < 2:
             raise ValueError(f"data.{name}={c[name]}: must be at least 2")
-    build.choose(c.rejected, "data.rejected", dict(slips=0, own=0))
     sizes = np.cumsum([c.rows, c.pairs, c.held_out, c.judged])
-    if not 1 <= c.digits <= 4 or sizes[-1] > 100**c.digits:
+    if not 1 <= c.digits <= 3 or sizes[-1] > 100**c.digits:
         raise ValueError(
-            f"data.digits={c.digits}: must be in 1..4, with at least as many sums, 100^digits, as data.rows, pairs, "
+            f"data.digits={c.digits}: must be in 1..3, with at least as many sums, 100^digits, as data.rows, pairs, "
             f"held_out and judged together, {sizes[-1]}"
         )
-    made = data.workings(int(sizes[-1]), c.digits)
-    parts = np.split(np.arange(sizes[-1]), sizes[:-1])
+    made = data.sums(c.digits)
+    right = np.split(made.rows[: sizes[-1]], sizes[:-1])
+    slipped = [data.carry_slips(rows) for rows in right]
     where = lambda rows: np.broadcast_to(made.eligible, rows.shape)
 
-    def pairs(part: np.ndarray) -> data.PairSource:
-        tokens = np.stack([made.right[part], made.slipped[part]], 1)
+    def pairs(part: int) -> data.PairSource:
+        tokens = np.stack([right[part], slipped[part]], 1)
         return data.PairSource(tokens, where(tokens))
 
-    start = made.right[parts[0]]
-    judged = made.right[parts[3]]
+    wrong = np.random.default_rng(0).random(c.rows) < c.slips
+    start = np.where(wrong[:, None], slipped[0], right[0])
     return Task(
-        made.vocabulary, pairs(parts[1]), pairs(parts[2]), data.RowSource(start, where(start)),
-        (judged, where(judged)), {"name": f"sums of {c.digits} digits with their working"},
+        made.vocabulary, pairs(1), pairs(2), data.RowSource(start, where(start)), (right[3], where(right[3])),
+        {"name": f"sums of {c.digits} digits", "slips that the start reads": float(wrong.mean())},
     )  # fmt: skip
 
 
@@ -136,4 +140,4 @@ def of_file(c: ConfigDict, run: Any = None) -> Task:
     )  # fmt: skip
 
 
-TASKS = dict(workings=workings, markov=markov, pairs=of_file)
+TASKS = dict(sums=sums, markov=markov, pairs=of_file)

@@ -13,15 +13,15 @@ def prefer() -> ConfigDict:
             # rates of an answer are spread, systematic unless said; +together: both answers have the same rates;
             # fine_tuning: on the preferred answers alone, for as many steps and denoiser calls as the first arm.
             arms=("8x1", "fine_tuning"),
-            # workings: sums with their working | markov: rows of two chains | pairs: of a file of JSON lines
-            task="workings",
+            # sums: right ones against slips of the carry | markov: rows of two chains | pairs: of a file of JSON lines
+            task="sums",
             data=dict(
                 digits=2,  # of the numbers of the sums
                 rows=4000,  # sums that the start is fine-tuned on
+                slips=0.5,  # share of them that have a slip
                 pairs=2000,  # other sums, to prefer the right answer on
                 judged=512,  # other sums still
-                # What right answers are preferred to: slips | own: what the start answers itself, where that is wrong
-                rejected="own",
+                rejected="slips",  # what right sums are preferred to: slips | own: the start's own wrong answers
                 states=4,  # of markov, whose rows have `length` of them
                 length=8,
                 path="",  # of pairs: a file with prompt, chosen and rejected on each line
@@ -30,7 +30,7 @@ def prefer() -> ConfigDict:
             ),
             start=dict(
                 run="",  # of `train`, whose averaged parameters are policy and reference; else they are fine-tuned here
-                steps=450,
+                steps=700,
                 batch=64,
                 learning_rate=4e-3,
                 muon=0.02,  # peak learning rate of Muon for the kernels of the blocks; 0: AdamW for all
@@ -46,7 +46,7 @@ def prefer() -> ConfigDict:
                 qk_norm=True,
             ),
             prefer=dict(
-                beta=0.2,
+                beta=1.0,
                 sft=0.05,  # weight of the negative ELBO of the preferred answer
                 law="exact_count",  # exact_count | continuous
                 eps=1e-3,  # the smallest time of continuous, below which its bound leaves something out
@@ -60,7 +60,7 @@ def prefer() -> ConfigDict:
                 steps=150,
                 batch=16,  # pairs
                 optimizer="adamw",  # adamw | sgd: the learning rate goes down linearly; of the start too
-                learning_rate=5e-4,
+                learning_rate=3e-4,
                 warmup=10,
                 final=0.1,
                 weight_decay=0.0,

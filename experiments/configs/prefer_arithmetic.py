@@ -1,4 +1,4 @@
-"""Preferences on sums with their working: right ones against slips, from a model that makes some.
+"""Right sums preferred to those with a slip of the carry, from a model that has read as many of one as of the other.
 
 python -m experiments.prefer --config=experiments/configs/prefer_arithmetic.py --workdir=runs/prefer
 """
@@ -15,4 +15,6 @@ QUICK = dict(
 
 def get_config(name: str = ""):
     """The config, or its variant `quick`."""
-    return variant(prefer(), name, **QUICK)
+    config = prefer()
+    config.arms = ("8x1", "1x1+apart+iid", "fine_tuning")
+    return variant(config, name, **QUICK)

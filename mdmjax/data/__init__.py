@@ -11,7 +11,7 @@ from mdmjax.data.answers import (
     preference_pairs,
     read_records,
 )
-from mdmjax.data.arithmetic import Sums, Workings, sums, workings
+from mdmjax.data.arithmetic import Sums, Workings, carry_slips, sums, workings
 from mdmjax.data.corpora import Corpus, python_docs, text_files, tfds
 from mdmjax.data.countdown import Countdown, countdown, reaches
 from mdmjax.data.pipeline import Batches, RowSource, Source, WindowSource, batches, evaluation_windows
@@ -39,6 +39,7 @@ __all__ = [
     "Workings",
     "answers",
     "batches",
+    "carry_slips",
     "characters_of",
     "content_hash",
     "countdown",

@@ -33,6 +33,14 @@ def sums(digits: int = 2, seed: int = 0) -> Sums:
     return Sums(rows, np.arange(rows.shape[1]) >= 2 * digits + 2, DIGITS)
 
 
+def carry_slips(rows: Int32[np.ndarray, "N L"]) -> Int32[np.ndarray, "N L"]:
+    """Rows of `sums` with the carry of the units forgotten, or invented where there is none: each sum is off by ten."""
+    digits = (rows.shape[1] - 3) // 3
+    units = rows[:, digits - 1] + rows[:, 2 * digits]
+    total = rows[:, 2 * digits + 2 :] @ 10 ** np.arange(digits + 1)[::-1] + np.where(units > 9, -10, 10)
+    return np.concatenate([rows[:, : 2 * digits + 2], _digits(total, digits + 1)], axis=1).astype(np.int32)
+
+
 class Workings(NamedTuple):
     """Sums with their working, each answered as it should be and with a slip."""
 

@@ -55,3 +55,16 @@ def test_workings_add_up_and_slips_do_not(digits):
             assert (int(total) == int(a) + int(b)) == (not slips)
     with pytest.raises(ValueError, match="must be in 1..4 and 1..100"):
         data.workings(101, 1)
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3])
+def test_a_slip_of_the_carry_is_off_by_ten(digits):
+    """Less where the units have a carry, more where they have none; prompts stay."""
+    rows = data.sums(digits).rows[:500]
+    slipped = data.carry_slips(rows)
+    assert (slipped[:, : 2 * digits + 2] == rows[:, : 2 * digits + 2]).all() and slipped.min() >= 0
+    for row, slip in zip(rows, slipped, strict=True):
+        text, other = (data.arithmetic.DIGITS.decode(x) for x in (row, slip))
+        a, b = text.split("=")[0].split("+")
+        carry = int(a[-1]) + int(b[-1]) > 9
+        assert int(other.split("=")[1]) == int(a) + int(b) + (-10 if carry else 10)

@@ -20,7 +20,7 @@ def run(monkeypatch, capfd):
     def call(workdir, **changes):
         capfd.readouterr()
         flags = [f"--config.{name.replace('__', '.')}={value}" for name, value in changes.items()]
-        flags = ["--config=experiments/configs/prefer_ablation.py:quick", f"--workdir={workdir}", *flags]
+        flags = ["--config=experiments/configs/prefer_arithmetic.py:quick", f"--workdir={workdir}", *flags]
         return programs.run_here(prefer.main, flags, monkeypatch, fields), *capfd.readouterr()
 
     return call
@@ -71,7 +71,7 @@ def test_own_answers_are_preferred_to_where_they_are_wrong(monkeypatch):
     """Each seed has its own pairs: its answer against the right one, or the slip where it is right."""
     config = fields()
     config.data.update(digits=1, rows=40, pairs=20, held_out=20, judged=20)
-    task = prefer_tasks.workings(config.data)
+    task = prefer_tasks.sums(config.data)
     model = fine_tuned.model_of(config, task)
     params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2))
     own = prefer_tasks.own_answers(task, model, params, jax.random.key(1))
@@ -145,7 +145,7 @@ def test_names_of_arms():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        (dict(task="chess"), "task='chess': choose one of workings, markov, pairs"),
+        (dict(task="chess"), "task='chess': choose one of sums, markov, pairs"),
         (dict(arms="('8',)"), "arms: '8': must be fine_tuning, or RATESxMASKS"),
         (dict(arms="('8x1+alone',)"), "arms: '8x1+alone'"),
         (dict(arms="('8x1+iid+stratified',)"), "arms: '8x1+iid+stratified'"),
@@ -158,10 +158,11 @@ def test_names_of_arms():
         (dict(prefer__law="uniform"), "prefer.law='uniform'"),
         (dict(prefer__lora=-1), "prefer.lora=-1"),
         (dict(evaluate__repeats=1), "evaluate.repeats=1: a variance needs at least 2"),
-        (dict(data__digits=1), "data.digits=1: must be in 1..4, with at least as many sums"),
+        (dict(data__digits=1), "data.digits=1: must be in 1..3, with at least as many sums"),
         (dict(mesh__data=3), "mesh={'data': 3, 'fsdp': 1, 'tensor': 1}: there are 8 devices, and data x fsdp of them"),
         (dict(task="markov", data__states=1), "data.states=1"),
         (dict(data__rejected="none"), "data.rejected='none': choose one of slips, own"),
+        (dict(data__slips=1.5), "data.slips=1.5: must be in [0, 1]"),
         (dict(data__judged=1), "data.judged=1: must be at least 2"),
         (dict(task="pairs"), "start.run is empty"),
         (dict(start__run="none"), "none"),
