@@ -37,6 +37,20 @@ def _study(name: str, unit: str, *answers: Column) -> Table:
     return Table(f"studies/{name}/report.json", columns, ("facts", "arms"))
 
 
+PREFER = {
+    "arithmetic": (
+        "right, %", "right - start", "variance of the score", "bound on the bias", "held-out loss", "gradient noise",
+    ),
+    "ablation": ("variance of the score", "bound on the bias", "held-out loss", "gradient noise"),
+}  # fmt: skip
+
+
+def _prefer(name: str, *shown: str) -> Table:
+    """The arms of an experiment with preferences."""
+    columns = [Column(n, (ROW, n)) for n in ("arm", "forward passes", *shown)]
+    return Table(f"prefer/{name}/report.json", [*columns, COMMIT], ("facts", "arms"))
+
+
 def _anyprocess(name: str, *more: str) -> Table:
     """The tests of an any-process experiment."""
     shown = (
@@ -134,6 +148,7 @@ TABLES = {
         f"anyprocess_{name}": _anyprocess(name)
         for name in ("parity", "sudoku4", "sudoku9", "sudoku9_baselines", "mincut")
     },
+    **{f"prefer_{name}": _prefer(name, *shown) for name, shown in PREFER.items()},
     "anyprocess_dyck": _anyprocess(
         "dyck", *(f"of the {n} words of {k} letters, %" for k, n in ((2, 4), (4, 28), (6, 232)))
     ),

@@ -23,7 +23,7 @@ KEPT = {
     **{"schedules/toy": "schedules_toy", "schedules/search-chain": "schedules_chain"},
     **{"variance/demo": "variance_demo", "studies/sums": "variance_sums", "studies/text": "variance_text"},
     "studies/markov": "variance_markov",
-    **{f"anyprocess/{name}": name for name in ("parity", "sudoku4", "sudoku9", "dyck", "mincut")},
+    **{f"anyprocess/{name}": name for name in ("parity", "sudoku4", "sudoku9", "sudoku9_baselines", "dyck", "mincut")},
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
 }
 
