@@ -1,6 +1,9 @@
 """What draws of the score are worth, in little: rows of one Markov chain preferred to those of another, linear logits.
 
 python -m experiments.prefer --config=experiments/configs/prefer_ablation.py --workdir=runs/prefer-ablation
+
+3 minutes on one core. To expect: a variance of the score of 0.78 for one draw, 0.13 where the reference shares it, and
+0.02 for eight shared ones; eight masks of one rate are worth less than eight of their own.
 """
 
 from experiments.configs.base import variant

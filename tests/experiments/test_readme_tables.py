@@ -24,6 +24,8 @@ KEPT = {
     **{"variance/demo": "variance_demo", "studies/sums": "variance_sums", "studies/text": "variance_text"},
     "studies/markov": "variance_markov",
     **{f"anyprocess/{name}": name for name in ("parity", "sudoku4", "sudoku9", "sudoku9_baselines", "dyck", "mincut")},
+    "anyprocess/text_selfcorrect": "text_selfcorrect",
+    **{f"prefer/{name}": f"prefer_{name}" for name in ("arithmetic", "ablation")},
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
 }
 
@@ -86,6 +88,31 @@ def test_kept_results_are_what_the_readme_says_of_them():
         assert not rival or float(row["standard errors"]) > 3
     sweep = json.loads((tables.RESULTS / "benchmarks" / "schedule_sweep.json").read_text())
     assert (sweep["compilations"], sweep["schedules"]) == (1, 100) and sweep["seconds"] < 20
+
+
+def test_kept_policies_and_preferences_are_what_the_readme_says_of_them():
+    right = lambda report, name: kept(f"anyprocess/{report}")["metrics"][name]["mean"]
+    assert (
+        right("sudoku9", "any_process: held out") > right("sudoku9_baselines", "any_order (confidence): held out") + 20
+    )
+    assert right("sudoku9_baselines", "autoregressive: held out") == 0
+    tests = {row["test"]: row for row in kept("anyprocess/text_selfcorrect")["facts"]["tests"]}
+    before, after = "edits to the clean text before, %", "after, %"
+    worse = {name: float(row[after]) > float(row[before]) for name, row in tests.items() if before in row}
+    assert worse == {"wrong letters": True, "missing letters": True, "surplus masks": False}
+
+    sums = kept("prefer/arithmetic")["metrics"]
+    gain = {arm: sums[f"{arm} - start: right answers"] for arm in ("8x1", "fine_tuning")}
+    assert all(x["mean"] > 2 * x["standard_error"] for x in gain.values())
+    assert gain["fine_tuning"]["mean"] > gain["8x1"]["mean"]
+    of = lambda name, arm: kept(f"prefer/{name}")["metrics"][f"{arm}: variance of the score"]["mean"]
+    assert of("arithmetic", "8x1") < of("arithmetic", "1x1+apart+iid") / 10
+    for draws in ("1x1", "4x1", "8x1"):
+        assert of("ablation", f"{draws}+iid") < of("ablation", f"{draws}+apart+iid") / 3
+    for n in (4, 8):
+        assert of("ablation", f"{n}x1+iid") < of("ablation", f"1x{n}+iid")
+    for way in ("+iid", "+apart+iid"):
+        assert of("ablation", f"8x1{way}") < of("ablation", f"4x1{way}") < of("ablation", f"1x1{way}")
 
 
 def test_a_changed_number_is_noticed(tmp_path):
