@@ -197,13 +197,11 @@ class Arm(Runs):
         params = self.network(outcome.state.average)
         history = training.read_rows(folder / "metrics.jsonl")
         steps = [row for row in history if "loss/0" in row]
-        half = steps[len(steps) // 2 :]
         seeds = range(self.seeds)
         return {
             "arm": self.name,
             "right": self.good(params).tolist(),
             "curve": [[row["step"], *(1 - row[f"wrong/{s}"] for s in seeds)] for row in history if "wrong/0" in row],
-            "noise": np.var([[row[f"grad_norm/{s}"] for s in seeds] for row in half], axis=0, ddof=1).tolist(),
             "steps": {
                 name: [[row["step"], row[name]] for row in steps if name in row]
                 for name in ("loss", "accuracy", "margin", "score_variance", "drift")

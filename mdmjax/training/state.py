@@ -148,7 +148,8 @@ class Step:
             seen = jax.lax.optimization_barrier(jax.lax.stop_gradient(terms))
             sums = None if state.baseline is None else state.baseline.sums(seen)
             also = jax.tree.map(jnp.sum, seen.also)
-            number = part.get("pair", part["ids"])  # what a person finds an example by
+            places = jnp.arange(len(seen.nats), dtype=jnp.int32)
+            number = part.get("pair", part.get("ids", places))  # what a person finds an example by
             spoiled = jnp.where(jnp.isfinite(seen.nats), NONE, number).min()
             return terms.nats.sum(), ((seen.nats.sum(), seen.tokens.sum(), seen.scored.sum(), also, sums), spoiled)
 
