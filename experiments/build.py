@@ -51,6 +51,14 @@ def check_positive(config: ConfigDict, names: Sequence[str]) -> None:
             raise ValueError(f"{name}={value}: must be at least 1")
 
 
+def arms_of(config: ConfigDict) -> list[str]:
+    """The names of the arms. ValueError where there are none, or one twice."""
+    names = list(config.arms)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"arms={tuple(names)}: at least one, each named once")
+    return names
+
+
 def key(seed: int, use: int) -> Key[Array, ""]:
     """The key of one use of a run's randomness, such as `training.SAMPLING`."""
     return jax.random.fold_in(jax.random.key(seed), use)

@@ -71,7 +71,7 @@ class Start(Runs):
 
     def __init__(self, config: ConfigDict, task: Any):
         c = config.start
-        build.check_positive(config, ("seeds", "start.steps", "start.batch"))
+        build.check_positive(config, ("start.steps", "start.batch"))
         own = {name: c[name] for name in ("steps", "learning_rate", "muon", "warmup", "final", "average")}
         own |= dict(evaluate_every=c.steps)
         self.config = ConfigDict(dict(train=config.train.to_dict() | own | dict(batch=c.batch), mesh=config.mesh))

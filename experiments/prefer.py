@@ -35,9 +35,7 @@ def main(config, workdir):
     build.check_positive(config, POSITIVE)
     if config.evaluate.repeats < 2:
         raise ValueError(f"evaluate.repeats={config.evaluate.repeats}: a variance needs at least 2")
-    names = list(config.arms)
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"arms={tuple(names)}: at least one, each named once")
+    names = build.arms_of(config)
     run = runs.load(config.start.run, say=cli.log) if config.start.run else None
     task = make(config.data, run)
     start = None if run else Start(config, task)

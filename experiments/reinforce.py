@@ -23,7 +23,8 @@ from experiments.train import exit_when_told
 from mdmjax.reports import Curve, Report, write_report
 
 POSITIVE = (
-    "seeds", "train.steps", "train.batch", "train.log_every", "train.evaluate_every",
+    "seeds", "data.rows", "data.prompts", "data.judged", "train.steps", "train.batch", "train.log_every",
+    "train.evaluate_every",
 )  # fmt: skip
 
 
@@ -33,9 +34,7 @@ def main(config, workdir):
     runs.quiet_orbax()
     make = build.choose(config.task, "task", TASKS)
     build.check_positive(config, POSITIVE)
-    names = list(config.arms)
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"arms={tuple(names)}: at least one, each named once")
+    names = build.arms_of(config)
     task = make(config.data)
     start = Start(config, task)
     shapes = jax.eval_shape(start.make_states).params

@@ -32,7 +32,7 @@ class Problems:
 
 def workings(c: ConfigDict) -> Problems:
     """Sums with their working: right where working and sum are."""
-    sizes = _sizes(c)
+    sizes = c.rows, c.prompts, c.judged
     made = data.workings(sum(sizes), c.digits)
     name = f"sums of {c.digits} digits with their working"
     return _problems(made.right, made, sizes, policy_gradient.exact, name)
@@ -40,17 +40,10 @@ def workings(c: ConfigDict) -> Problems:
 
 def countdown(c: ConfigDict) -> Problems:
     """Countdown: right is every expression that reaches the target."""
-    sizes = _sizes(c)
+    sizes = c.rows, c.prompts, c.judged
     made = data.countdown(sum(sizes), c.numbers)
     reward = lambda tokens, answer, eligible: data.reaches(tokens).astype(np.float32)
     return _problems(made.rows, made, sizes, reward, f"countdown of {c.numbers} numbers")
-
-
-def _sizes(c: ConfigDict) -> tuple[int, ...]:
-    for name in ("rows", "prompts", "judged"):
-        if c[name] < 1:
-            raise ValueError(f"data.{name}={c[name]}: must be at least 1")
-    return c.rows, c.prompts, c.judged
 
 
 def _problems(rows: np.ndarray, made, sizes: tuple[int, ...], reward: Callable, name: str) -> Problems:

@@ -2,11 +2,17 @@
 
 from ml_collections import ConfigDict
 
+from experiments.configs.base_fine_tuned import fine_tuned
+
 
 def prefer() -> ConfigDict:
     """All fields of a config of `prefer`."""
+    groups = fine_tuned(start=700, steps=150, learning_rate=3e-4, warmup=10)
+    # of `train`, whose averaged parameters are policy and reference; else they are fine-tuned here
+    groups["start"]["run"] = ""
     return ConfigDict(
         dict(
+            **groups,
             seed=0,
             seeds=5,  # runs of each arm, as one program
             # RATESxMASKS draws of each bound; +apart: the reference has draws of its own; +iid, +stratified: how the
@@ -28,23 +34,6 @@ def prefer() -> ConfigDict:
                 fields=("prompt", "chosen", "rejected"),
                 held_out=64,  # of its prompts, with all their pairs, to be judged on
             ),
-            start=dict(
-                run="",  # of `train`, whose averaged parameters are policy and reference; else they are fine-tuned here
-                steps=700,
-                batch=64,
-                learning_rate=4e-3,
-                muon=0.02,  # peak learning rate of Muon for the kernels of the blocks; 0: AdamW for all
-                warmup=40,
-                final=0.1,
-                average=0.99,  # decay of the moving average that is the start
-            ),
-            network=dict(
-                name="transformer",  # transformer | linear, in which each visible token adds its logits
-                width=64,
-                depth=2,
-                heads=4,
-                qk_norm=True,
-            ),
             prefer=dict(
                 beta=1.0,
                 sft=0.05,  # weight of the negative ELBO of the preferred answer
@@ -53,23 +42,6 @@ def prefer() -> ConfigDict:
                 fixed=False,  # a pair has the same draws at every step, and the reference's bounds are kept
                 two_pass=True,  # memory that does not grow with the draws
                 lora=0,  # rank of the adapters that are trained in place of the network; 0: the network is
-            ),
-            # devices along each axis; data=-1: of those that are left, as many as divide the batch
-            mesh=dict(data=-1, fsdp=1, tensor=1),
-            train=dict(
-                steps=150,
-                batch=16,  # pairs
-                optimizer="adamw",  # adamw | sgd: the learning rate goes down linearly; of the start too
-                learning_rate=3e-4,
-                warmup=10,
-                final=0.1,
-                weight_decay=0.0,
-                b1=0.9,
-                b2=0.98,
-                clip=1.0,
-                average=0.9,
-                log_every=1,
-                evaluate_every=25,
             ),
             evaluate=dict(
                 batch=128,

@@ -23,10 +23,10 @@ from mdmjax.process.spreads import (
 )
 
 __all__ = [
-    "BlockCounts",
     "Allocation",
     "BetaCDF",
     "Bins",
+    "BlockCounts",
     "Clipped",
     "Complementary",
     "Continuous",
