@@ -1,23 +1,15 @@
 """The tables of README.md: which reports their rows come from, and which number each column shows."""
 
+from experiments.table_benchmarks import BENCHMARKS
 from experiments.table_columns import (
     COMMIT,
-    CORES,
-    DEVICE,
     MACHINE,
     ROW,
     Column,
     Table,
-    apart,
     count,
     estimate,
     four,
-    giga,
-    mebibytes,
-    milliseconds,
-    of_run,
-    probability,
-    ratio,
 )
 from mdmjax.reports import duration
 
@@ -60,7 +52,7 @@ def _anyprocess(name: str, *more: str) -> Table:
     return Table(f"anyprocess/{name}/report.json", [Column(n, (ROW, n)) for n in shown], ("facts", "tests"))
 
 
-TABLES = {
+TABLES = BENCHMARKS | {
     "training": Table(
         "training/*/report.json",
         [
@@ -75,73 +67,6 @@ TABLES = {
             MACHINE,
             Column("Python", ("environment", "python")),
             COMMIT,
-        ],
-    ),
-    "train_step": Table(
-        "benchmarks/train_step*.json",
-        [
-            Column("V", ("config", "vocab")),
-            Column("head", ("config", "head")),
-            Column("a step", ("step_seconds", "median"), milliseconds),
-            Column("tokens/s", ("tokens_per_second",), count),
-            Column("model FLOP/s", ("model_flops_per_second",), giga),
-            Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
-            Column("fraction", ("fraction_of_matmul",), ratio),
-            Column("its quartiles", ("fraction_quartiles",), lambda pair: " to ".join(map(ratio, pair))),
-            Column("of 6 N tokens", ("fraction_of_matmul_by_convention",), ratio),
-            Column("temporaries", ("memory_bytes", "temporaries"), mebibytes),
-            Column("one [B, L, V]", ("logits_bytes",), mebibytes),
-            Column("measured peak", ("peak_bytes", "bytes"), mebibytes),
-            Column("compile", ("compile_seconds",), duration),
-            *(DEVICE, MACHINE, CORES, COMMIT),
-        ],
-    ),
-    "train_step_gpu": Table(
-        "benchmarks/gpu/train_step*.json",
-        [
-            Column("parameters", ("parameters",), count),
-            Column("V", ("config", "vocab")),
-            Column("L", ("config", "length")),
-            Column("rows", ("config", "batch")),
-            Column("attention", ("config", "attention")),
-            Column("a step", ("step_seconds", "median"), milliseconds),
-            Column("tokens/s", ("tokens_per_second",), count),
-            Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
-            Column("fraction", ("fraction_of_matmul",), ratio),
-            Column("its quartiles", ("fraction_quartiles",), lambda pair: " to ".join(map(ratio, pair))),
-            Column("temporaries", ("memory_bytes", "temporaries"), mebibytes),
-            *(DEVICE, COMMIT),
-        ],
-    ),
-    "preference_step": Table(
-        "benchmarks/preference_step.json",
-        [
-            Column("draws", (ROW, "draws")),
-            Column("passes", (ROW, "passes")),
-            Column("a step", (ROW, "step_seconds"), milliseconds),
-            Column("of the ideal", (ROW, "of_the_ideal"), ratio),
-            Column("its quartiles", (ROW, "quartiles"), lambda pair: " to ".join(map(ratio, pair))),
-            Column("temporaries", (ROW, "temporaries"), mebibytes),
-            Column("of those of one draw", (ROW, "temporaries_of_one"), ratio),
-            *(DEVICE, MACHINE, CORES, COMMIT),
-        ],
-        ("runs",),
-    ),
-    "sample_step": Table(
-        "benchmarks/sample_step*.json",
-        [
-            Column("V", ("config", "vocab")),
-            Column("forward pass", ("forward", "step_seconds"), milliseconds),
-            Column("its fraction", ("forward", "fraction_of_matmul"), ratio),
-            Column("ancestral step, all logits", of_run("ancestral, full", "step_seconds"), milliseconds),
-            Column("tokens written/s", of_run("ancestral, full", "tokens_per_second"), count),
-            Column("in forward passes", of_run("ancestral, full", "forward_passes_per_step"), ratio),
-            Column("logits where asked", of_run("ancestral, asked", "forward_passes_per_step"), ratio),
-            Column("saved by asking, %", ("saving_by_asking",), lambda share: f"{100 * share:.0f}"),
-            Column("first-hitting", of_run("first-hitting, asked", "forward_passes_per_step"), ratio),
-            Column("confidence", of_run("confidence, full", "forward_passes_per_step"), ratio),
-            Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
-            *(DEVICE, MACHINE, CORES, COMMIT),
         ],
     ),
     **{
@@ -162,32 +87,6 @@ TABLES = {
         "order-4 n-gram, bits/char",
         "entropy of its characters, bits",
     ),  # fmt: skip
-    "block_cache": Table(
-        "benchmarks/block_cache*.json",
-        [
-            Column("parameters", ("parameters",), count),
-            Column("trained", ("trained",), lambda yes: "yes" if yes else "no"),
-            Column("L", ("config", "length")),
-            Column("block", ("config", "block")),
-            Column("a call, whole rows", ("call_seconds", "whole rows"), milliseconds),
-            *(Column(f"{kind} cache, times as fast", ("speedup", kind), ratio) for kind in ("exact", "prefix", "dual")),
-            *(Column(f"error of {kind}, mean", ("error", kind, "mean"), probability) for kind in ("prefix", "dual")),
-            *(Column(f"of {kind}, largest", ("error", kind, "largest"), probability) for kind in ("prefix", "dual")),
-            Column("matmul FLOP/s", ("matmul_flops_per_second",), giga),
-            *(DEVICE, MACHINE, CORES, COMMIT),
-        ],
-    ),
-    "sampler_laws": Table(
-        "benchmarks/sampler_laws*.json",
-        [
-            Column("V", ("config", "vocab")),
-            Column("L", ("config", "length")),
-            *(apart("ancestral", steps) for steps in (1, 4, 16, 64)),
-            *(apart("random count", steps) for steps in (2, 3)),
-            *(apart("confidence", steps) for steps in (2, 3)),
-            COMMIT,
-        ],
-    ),
     "schedule_toys": Table(
         "schedules/toy/report.json",
         [
@@ -365,28 +264,4 @@ TABLES = {
     ),
     "study_of_text": _study("text", "bits/char"),
     "study_of_markov": _study("markov", "bits/token", Column("calls of fitting", (ROW, "calls of fitting"))),
-    "schedule_sweep": Table(
-        "benchmarks/schedule_sweep.json",
-        [
-            Column("schedules", ("schedules",)),
-            Column("steps", ("config", "steps")),
-            Column("samples of each", ("config", "samples")),
-            Column("compilations", ("compilations",)),
-            Column("seconds in all", ("seconds",), ratio),
-            Column("of which compilation", ("compile_seconds",), ratio),
-            *(MACHINE, CORES, COMMIT),
-        ],
-    ),
-    "order_gradients": Table(
-        "benchmarks/order_gradients.json",
-        [
-            Column("estimator, K = 2", (ROW, "name")),
-            Column("deviation in log w", (ROW, "deviation"), lambda values: ", ".join(map(ratio, values))),
-            Column("root mean square", (ROW, "root mean square"), ratio),
-            Column("denoiser calls", (ROW, "calls")),
-            Column("times square root of calls", (ROW, "per call"), ratio),
-            COMMIT,
-        ],
-        ("estimators",),
-    ),
 }

@@ -134,11 +134,15 @@ def test_a_signal_saves_and_the_same_command_goes_on(place, unbroken, tmp_path):
 
 
 def test_a_signal_after_the_training_ends_the_program_at_once(place, half):
-    log = half.parent / "log"
-    child = programs.start("train", arguments(place, half), log)
+    log, draws = half.parent / "log", 20_000  # so many that the evaluation cannot have ended when the signal comes
+    config = json.loads((half / "config.json").read_text())
+    config["evaluate"]["draws"] = draws
+    (half / "config.json").write_text(json.dumps(config))
+    child = programs.start("train", arguments(place, half, evaluate__draws=draws), log)
     code = programs.kill_when(child, lambda: "trained in" in Path(f"{log}.err").read_text(), signal.SIGTERM)
-    last = Path(f"{log}.err").read_text().splitlines()[-1]
-    assert code == 0 and last == "stopped by a signal, all saved: the same command goes on from there"
+    errors = Path(f"{log}.err").read_text()
+    assert code == 0, errors
+    assert errors.splitlines()[-1] == "stopped by a signal, all saved: the same command goes on from there", errors
     assert not (half / "report.json").exists()
 
 
