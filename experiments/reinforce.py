@@ -56,8 +56,8 @@ def main(config, workdir):
     made = report(config, task, before, results, command)
     page = write_report(workdir, made)
     print(cli.summary(made))
-    rows = made.facts["arms"]
-    print(f"\n{cli.table([tuple(row.values()) for row in rows], tuple(rows[0]))}")
+    for rows in (made.facts["arms"], made.facts["bias against B, nats"]):
+        print(f"\n{cli.table([tuple(row.values()) for row in rows], tuple(rows[0]))}")
     cli.log(f"report: {page}")
 
 
@@ -93,6 +93,7 @@ def report(config, task: Problems, start: dict[str, Any], results: Sequence[dict
         baselines={"start: right answers": over_seeds(before, "%")},
         facts={
             "arms": lines,
+            "bias against B, nats": [row for r in results for row in bias_rows(r)],
             "seconds": {"start": start["seconds"]} | {r["arm"]: r["seconds"] for r in results},
             "right answers by seed, %": {"start": before.tolist()}
             | {r["arm"]: (100 * np.asarray(r["right"])).tolist() for r in results},
@@ -100,6 +101,21 @@ def report(config, task: Problems, start: dict[str, Any], results: Sequence[dict
         },
         curves=curves,
     )
+
+
+def bias_rows(result: dict[str, Any]) -> list[dict[str, str]]:
+    """How far each surrogate of an arm is from the bound B in expectation, before and after its training."""
+    show = lambda values: shown(over_seeds(np.round(values, 5)))  # float32 knows no more
+    return [
+        {"arm": result["arm"], "surrogate": name}
+        | {
+            f"{column}, {when}": show(values[key])
+            for when, values in zip(("start", "end"), result["bias"], strict=True)
+            for column, key in (("B", "bound"), ("surrogate - B", name))
+        }
+        for name in result["bias"][0]
+        if name != "bound"
+    ]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from experiments import build, studies
 from experiments.fine_tuned import Runs, placed
 from experiments.reinforce_tasks import Problems
 from experiments.study_arms import Batches, optimizer_of
+from experiments.surrogate_bias import biases
 from mdmjax import networks, process, sampling, training
 from mdmjax.objectives import Against
 from mdmjax.objectives import policy_gradient as pg
@@ -45,9 +46,12 @@ class Arm(Runs):
         return sampling.Confidence(process.Linear(), int(self.task.judged[1][0].sum()))
 
     @functools.cached_property
+    def method(self) -> pg.Method:
+        return build.choose(self.name, "arms", methods(self.config.reward))
+
+    @functools.cached_property
     def objective(self) -> pg.Rewarded:
-        c, vocab = self.config.reward, self.task.vocab
-        method = build.choose(self.name, "arms", methods(c))
+        c, vocab, method = self.config.reward, self.task.vocab, self.method
         draw = sampling.TokenDraw(temperature=c.temperature)
 
         def sample(policy, canvas, key, ids):
@@ -87,6 +91,10 @@ class Arm(Runs):
         found = studies.decoded(self.model, self.planner, self.task.vocab, params, tokens, eligible)
         return np.stack([np.asarray(self.task.reward(one, tokens, eligible)).mean() for one in found])
 
+    def bias(self, params: Any) -> dict[str, list[float]]:
+        """Of the surrogates of the method, against the bound."""
+        return biases(self.model, params, self.task, self.method)
+
     def train(self, folder: Path, progress: Callable) -> training.Outcome:
         c = self.config
         batches = Batches(self.task.prompts, c.seeds, c.train.batch, c.train.batch, c.seed)
@@ -105,5 +113,6 @@ class Arm(Runs):
                 [row["step"], *(row[f"wrong/{s}"] for s in range(self.seeds))] for row in rows if "wrong/0" in row
             ],
             "rewards": [[row["step"], row["reward"]] for row in rows if "reward" in row],
+            "bias": [self.bias(self.start), self.bias(outcome.state.average)],
             "seconds": outcome.elapsed,
         }

@@ -42,6 +42,10 @@ def test_rewards_raise_answers(run, tmp_path):
     reward = np.array(first["curves"]["espo: reward"]["y"])
     assert len(reward) == 40 and reward[-8:].mean() > reward[:8].mean() + 0.05 and "espo" in out
     assert set(first["facts"]["right answers by seed, %"]) == {"start", "espo"}
+    (row,) = first["facts"]["bias against B, nats"]
+    assert (
+        row["surrogate"] == "coupled counts" and row["surrogate - B, end"].startswith("0") and "coupled counts" in out
+    )
     before = (tmp_path / "arms" / "espo" / "metrics.jsonl").read_text()
     code, _, errors = run(tmp_path, "countdown", **changes)
     assert code == 0 and (tmp_path / "arms" / "espo" / "metrics.jsonl").read_text() == before, errors
