@@ -18,8 +18,8 @@ def ratio(
     The standard error is sqrt(k/(k-1) sum_b (s_b - R n_b)^2) / sum(counts), with s_b and n_b the sums over run b: the
     method of batch means (Law and Kelton, "Simulation Modeling and Analysis", on output analysis) for a ratio (Cochran,
     "Sampling Techniques", chapter 6). It holds what makes parts differ over distances below a k-th of the text, however
-    the text was cut into parts; of independent parts it is as right as an error over single parts, with k - 1 degrees
-    of freedom. `draws` is k. The error is nan for k = 1. ValueError where nothing is counted.
+    the text was cut into parts; of independent parts it is as right as an error over single parts, or a bootstrap of
+    them, with k - 1 degrees of freedom. `draws` is k. The error is nan for k = 1. ValueError where nothing is counted.
     """
     total, k = int(counts.sum()), min(blocks, len(sums))
     if not total:
