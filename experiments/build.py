@@ -39,6 +39,8 @@ def check_optimizer(c: ConfigDict) -> None:
     for name in ("weight_decay", "final"):
         if not c[name] >= 0:
             raise ValueError(f"train.{name}={c[name]}: must be at least 0")
+    if not 0 <= c.warmup < c.steps:
+        raise ValueError(f"train.warmup={c.warmup}: must be at least 0 and less than train.steps={c.steps}")
     if not c.get("muon", 0.0) >= 0:
         raise ValueError(f"train.muon={c.muon}: must be a learning rate, or 0 for none")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ class Runs:
         """Of as many devices as the config's mesh asks for; where that is all that are left, of those that divide the
         batch. ValueError where there are not so many, or they do not divide it."""
         sizes, batch = dict(self.config.mesh), self.config.train.batch
+        for axis, size in sizes.items():
+            if size < 1 and (axis, size) != ("data", -1):
+                raise ValueError(f"mesh.{axis}={size}: must be at least 1{', or -1' if axis == 'data' else ''}")
         free = jax.device_count() // (sizes["fsdp"] * sizes["tensor"])
         if sizes["data"] == -1:
             sizes["data"] = max((n for n in range(1, free + 1) if batch % (n * sizes["fsdp"]) == 0), default=1)
@@ -73,11 +77,14 @@ class Start(Runs):
         c = config.start
         build.check_positive(config, ("start.steps", "start.batch"))
         own = {name: c[name] for name in ("steps", "learning_rate", "muon", "warmup", "final", "average")}
-        own |= dict(evaluate_every=c.steps)
-        self.config = ConfigDict(dict(train=config.train.to_dict() | own | dict(batch=c.batch), mesh=config.mesh))
+        train = config.train.to_dict() | own | dict(batch=c.batch, evaluate_every=c.steps)
+        self.config = ConfigDict(dict(train=train, mesh=config.mesh))
         self.task, self.seeds, self.seed, self.batch = task, config.seeds, config.seed, c.batch
         self.model = placed(model_of(config, task), self.layout)
-        optimizer, rate = optimizer_of(self.config.train)
+        try:
+            optimizer, rate = optimizer_of(self.config.train)
+        except ValueError as error:  # these fields are of another group
+            raise ValueError(re.sub(rf"train\.({'|'.join(own)})\b", r"start.\1", str(error))) from None
         objective = objectives.MaskedDiffusion(task.vocab)
         self.step = training.Seeds(
             training.Step(self.model.bind, objective, optimizer, rate, size=self.batch, average_decay=c.average)

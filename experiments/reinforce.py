@@ -56,7 +56,7 @@ def main(config, workdir):
     made = report(config, task, before, results, command)
     page = write_report(workdir, made)
     print(cli.summary(made))
-    for rows in (made.facts["arms"], made.facts["bias against B, nats"]):
+    for rows in filter(None, (made.facts["arms"], made.facts["bias against B, nats"])):
         print(f"\n{cli.table([tuple(row.values()) for row in rows], tuple(rows[0]))}")
     cli.log(f"report: {page}")
 
@@ -93,7 +93,7 @@ def report(config, task: Problems, start: dict[str, Any], results: Sequence[dict
         baselines={"start: right answers": over_seeds(before, "%")},
         facts={
             "arms": lines,
-            "bias against B, nats": [row for r in results for row in bias_rows(r)],
+            "bias against B, nats": [row for r in results for row in bias_rows(r["arm"], *r["bias"])],
             "seconds": {"start": start["seconds"]} | {r["arm"]: r["seconds"] for r in results},
             "right answers by seed, %": {"start": before.tolist()}
             | {r["arm"]: (100 * np.asarray(r["right"])).tolist() for r in results},
@@ -103,17 +103,17 @@ def report(config, task: Problems, start: dict[str, Any], results: Sequence[dict
     )
 
 
-def bias_rows(result: dict[str, Any]) -> list[dict[str, str]]:
+def bias_rows(arm: str, before: dict[str, list[float]], after: dict[str, list[float]]) -> list[dict[str, str]]:
     """How far each surrogate of an arm is from the bound B in expectation, before and after its training."""
     show = lambda values: shown(over_seeds(np.round(values, 5)))  # float32 knows no more
     return [
-        {"arm": result["arm"], "surrogate": name}
+        {"arm": arm, "surrogate": name}
         | {
             f"{column}, {when}": show(values[key])
-            for when, values in zip(("start", "end"), result["bias"], strict=True)
+            for when, values in (("start", before), ("end", after))
             for column, key in (("B", "bound"), ("surrogate - B", name))
         }
-        for name in result["bias"][0]
+        for name in before
         if name != "bound"
     ]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -31,19 +32,31 @@ class Problems:
 
 
 def workings(c: ConfigDict) -> Problems:
-    """Sums with their working: right where working and sum are."""
-    sizes = c.rows, c.prompts, c.judged
-    made = data.workings(sum(sizes), c.digits)
+    """Sums with their working: right where working and sum are. Of what the start reads, a share has a slip."""
+    if not 0 <= c.slips <= 1:
+        raise ValueError(f"data.slips={c.slips}: must be in [0, 1]")
+    sizes, made = _made(c, data.workings, c.digits)
+    wrong = np.random.default_rng(0).random(sizes[0]) < c.slips
     name = f"sums of {c.digits} digits with their working"
-    return _problems(made.right, made, sizes, policy_gradient.exact, name)
+    read = np.where(wrong[:, None], made.slipped[: sizes[0]], made.right[: sizes[0]])
+    rows = np.concatenate([read, made.right[sizes[0] :]])
+    return _problems(rows, made, sizes, policy_gradient.exact, name)
 
 
 def countdown(c: ConfigDict) -> Problems:
     """Countdown: right is every expression that reaches the target."""
-    sizes = c.rows, c.prompts, c.judged
-    made = data.countdown(sum(sizes), c.numbers)
+    sizes, made = _made(c, data.countdown, c.numbers)
     reward = lambda tokens, answer, eligible: data.reaches(tokens).astype(np.float32)
     return _problems(made.rows, made, sizes, reward, f"countdown of {c.numbers} numbers")
+
+
+def _made(c: ConfigDict, make: Callable, size: int) -> tuple[tuple[int, ...], Any]:
+    """(how many problems of each use, the problems of all). ValueError that names the fields."""
+    sizes = c.rows, c.prompts, c.judged
+    try:
+        return sizes, make(sum(sizes), size)
+    except ValueError as error:
+        raise ValueError(f"data.rows + data.prompts + data.judged = {sum(sizes)}: {error}") from None
 
 
 def _problems(rows: np.ndarray, made, sizes: tuple[int, ...], reward: Callable, name: str) -> Problems:

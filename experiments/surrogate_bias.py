@@ -10,6 +10,7 @@ import numpy as np
 from experiments.reinforce_tasks import Problems
 from mdmjax import analysis, networks, variance
 from mdmjax.objectives import policy_gradient as pg
+from mdmjax.variance.enumeration import MAX_LENGTH
 
 ROWS = 64  # judged prompts, with their right answers
 
@@ -43,9 +44,12 @@ def biases(model: networks.Model, params: Any, task: Problems, method: Any) -> d
 
     Means over right answers to the first judged prompts, with prompts in full view (diffu-GRPO and wd1 hide some of
     theirs in training). Of one draw (SPG's upper surrogate also of many): averages of draws have the same mean.
+    Nothing for answers of more than 10 tokens, whose masks are too many.
     """
     names, own = SURROGATES[type(method)]
     tokens, eligible = task.judged
+    if eligible[0].sum() > MAX_LENGTH:
+        return {}
     losses = _losses(model, tuple(np.flatnonzero(eligible[0]).tolist()), task.vocab, params, jnp.asarray(tokens[:ROWS]))
     found = [[variance.surrogate_means(-row, **own(method)) for row in seed] for seed in np.asarray(losses)]
     return {

@@ -17,6 +17,7 @@ def reinforce() -> ConfigDict:
             task="workings",  # workings: sums with their working | countdown: numbers and a target
             data=dict(
                 digits=2,  # of workings: of the numbers of the sums
+                slips=0.5,  # of workings: the share of the rows of the start that have a slip
                 numbers=3,  # of countdown
                 rows=4000,  # problems that the start is fine-tuned on
                 prompts=2000,  # other problems, whose answers are rewarded

@@ -303,7 +303,7 @@ def test_a_file_that_will_not_do(run, place, trained, name, words):
         (dict(mesh__fsdp=3), ["there are 8", "choose sizes"]),
         (dict(train__batch=12), ["train.batch=12", "multiple of 8"]),
         (dict(train__micro=0), ["train.micro=0", "at least 1"]),
-        (dict(train__warmup=12), ["warmup=12", "less than steps=12"]),
+        (dict(train__warmup=12), ["warmup=12", "less than train.steps=12"]),
         (dict(sample__planner="magic"), ["magic", "choose one of", "first_hitting"]),
         (dict(sample__rows=0), ["sample.rows=0", "at least 1"]),
         (dict(sample__capacity=-1), ["sample.capacity=-1", "at least 1"]),

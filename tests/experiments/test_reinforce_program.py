@@ -81,6 +81,14 @@ def test_every_method_runs_and_again_the_same(run, tmp_path):
         (dict(task="countdown", data__numbers=5), "numbers=5: must be in 2..4"),
         (dict(task="countdown", data__numbers=2, data__rows=500), "the prompts of 2 numbers"),
         (dict(data__judged=0), "data.judged=0: must be at least 1"),
+        (dict(data__slips=1.5), "data.slips=1.5: must be in [0, 1]"),
+        (dict(data__digits=1), "data.rows + data.prompts + data.judged = 112: digits=1, rows=112"),
+        (dict(start__learning_rate=0.0), "start.learning_rate=0.0: must be > 0"),
+        (dict(train__learning_rate=0.0), "train.learning_rate=0.0: must be > 0"),
+        (dict(train__optimizer="sgd", train__warmup=0), "start.warmup=1: train.optimizer='sgd' has no warm-up"),
+        (dict(start__warmup=10), "start.warmup=10: must be at least 0 and less than start.steps=10"),
+        (dict(mesh__fsdp=0), "mesh.fsdp=0: must be at least 1"),
+        (dict(mesh__data=0), "mesh.data=0: must be at least 1, or -1"),
     ],
 )
 def test_wrong_configs(run, tmp_path, changes, words):

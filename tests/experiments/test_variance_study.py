@@ -254,7 +254,7 @@ def test_numbers_over_seeds():
         (dict(arms="('base','base+mirror')", train__batch=7), "train.batch=7: must be even"),
         (dict(task="txt"), "task='txt': choose one of text, sums"),
         (dict(data__rows=10_000), "data.rows=10000: must be in 1..9992"),
-        (dict(train__warmup=9), "warmup=9: must be at least 0 and less than steps=4"),
+        (dict(train__warmup=9), "warmup=9: must be at least 0 and less than train.steps=4"),
         (dict(arms="('base','p_pots')", law__probe_rows=0), "law.probe_rows=0: must be at least 1"),
         (dict(law__eps=1.0), "law.eps=1.0: must be in (0, 1)"),
         (dict(arms="('base','isad')"), "the law 'isad': no token is named that it would hide more often"),

@@ -91,6 +91,7 @@ def test_what_is_unbiased_and_what_is_not():
         assert abs(found.pop(name) - exact) < 1e-10, name
     assert len(found) == 5 and all(abs(x - exact) > 0.05 for x in found.values())
     assert found["upper, many draws"] > exact
+    assert abs(found["mean of masked"] - exact * L / (L + 1)) < 1e-10
     assert abs(surrogate_means(log_p(), nodes=1)["quadrature"] - exact) > 0.05
 
 

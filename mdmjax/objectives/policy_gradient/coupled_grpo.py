@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mdmjax.base import Draws
+from mdmjax.base import Draws, Schedule
 from mdmjax.objectives.policy_gradient.interface import Clip, weighted
+from mdmjax.process import Linear
 from mdmjax.process.spreads import MASKS, example_keys, row_keys
 
 _RATE = 17  # use of the key of a draw: the rate that a batch has in common
@@ -21,11 +22,13 @@ class CoupledGRPO:
     Every token is scored in two of three calls. The weights of a token sum to 3/2 in expectation, so this is no
     likelihood and no bound: its mean is half of the mean field's and of twice a bound's integrand at one rate. Loss as
     PPO's clip at every token + kl k3, divided by all tokens. ValueError unless 0 < low <= high < 1.
+    `schedule` is that of the times that the network is told.
     """
 
     low: float = 0.2
     high: float = 0.8
     clip: Clip = Clip(kl=0.01)
+    schedule: Schedule = Linear()
 
     def __post_init__(self):
         if not 0 < self.low <= self.high < 1:
@@ -38,7 +41,8 @@ class CoupledGRPO:
         some = (places < rate[:, None]) & eligible
         masks = jnp.stack([eligible, some, eligible & ~some])
         weights = jnp.stack([jnp.ones_like(rate), 1 / rate, 1 / (1 - rate)]) / 2
-        times = jnp.stack([jnp.ones_like(rate), rate, 1 - rate])
+        visible = jnp.stack([jnp.zeros_like(rate), 1 - rate, rate])
+        times = self.schedule.inverse(visible, 1 - visible)
         three = lambda x: jnp.broadcast_to(x, (3, len(ids)))
         return Draws(three(ids), times, masks, weights, three(ids // batch), "coupled")
 

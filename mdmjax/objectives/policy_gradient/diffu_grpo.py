@@ -30,8 +30,8 @@ class DiffuGRPO:
     """log p_i = log p(y_i | the prompt, of which each token is hidden with probability `prompt`, and nothing else).
 
     A one-step mean field: sum_i log p_i is not log p(y | x), for tokens are taken as independent, and no bound on it;
-    with prompt > 0 it varies with the draw. Loss: PPO's clip at every token, + kl k3, the mean over a completion's
-    tokens and then over completions. ValueError for `prompt` outside [0, 1].
+    with prompt > 0 it varies with the draw. A network that knows the time is told 1. Loss: PPO's clip at every token,
+    + kl k3, the mean over a completion's tokens and then over completions. ValueError for `prompt` outside [0, 1].
     """
 
     prompt: float = 0.15

@@ -12,9 +12,9 @@ from mdmjax.process import Allocation, Continuous, Law, iid
 class UniGRPO(SequenceGRPO):
     """S = the mean of log p over the masked tokens at a rate r ~ U[0, 1]; rho = exp(S - S_old), PPO's clip, + kl k3.
 
-    A number of one token, without the 1 / r of a bound: BIASED, its mean is that over rates of the mean log p of what
-    is masked, where B / L is the same with more weight on small rates, at which more is visible. A draw that hides
-    nothing says 0. As far as second sources say. Divided by the number of completions.
+    A number of one token. With r uniform so is the number of masks on 0..L, and with M_l the mean log p of a token of l
+    masked ones E S = sum_l M_l / (L + 1), B = sum_l M_l: but for the draws that hide nothing, which say 0, S is B / L,
+    BIASED by the factor L / (L + 1) alone. As far as second sources say. Divided by the number of completions.
     """
 
     allocation: Allocation = Allocation(1)
