@@ -1,4 +1,4 @@
-"""What is rewarded: sums with their working, and countdown; an answer is right or it is not."""
+"""What is rewarded: sums, alone or with their working, and countdown; an answer is right or it is not."""
 
 import dataclasses
 from collections.abc import Callable
@@ -31,16 +31,33 @@ class Problems:
         return self.vocabulary.size
 
 
+def sums(c: ConfigDict) -> Problems:
+    """Sums, without working: right is the sum. Of what the start reads, a share has a slip of the carry."""
+    sizes, made = _made(c, lambda rows, digits: _first(data.sums(digits), rows), c.digits)
+    read = _slipped(c, made.rows[: sizes[0]], data.carry_slips(made.rows[: sizes[0]]))
+    rows = np.concatenate([read, made.rows[sizes[0] :]])
+    return _problems(rows, made, sizes, policy_gradient.exact, f"sums of {c.digits} digits")
+
+
 def workings(c: ConfigDict) -> Problems:
     """Sums with their working: right where working and sum are. Of what the start reads, a share has a slip."""
+    sizes, made = _made(c, data.workings, c.digits)
+    read = _slipped(c, made.right[: sizes[0]], made.slipped[: sizes[0]])
+    rows = np.concatenate([read, made.right[sizes[0] :]])
+    return _problems(rows, made, sizes, policy_gradient.exact, f"sums of {c.digits} digits with their working")
+
+
+def _first(made: data.Sums, rows: int) -> data.Sums:
+    if rows > len(made.rows):
+        raise ValueError(f"there are {len(made.rows)} such sums")
+    return made._replace(rows=made.rows[:rows])
+
+
+def _slipped(c: ConfigDict, right: np.ndarray, slipped: np.ndarray) -> np.ndarray:
+    """The rows, of which a share has its slip."""
     if not 0 <= c.slips <= 1:
         raise ValueError(f"data.slips={c.slips}: must be in [0, 1]")
-    sizes, made = _made(c, data.workings, c.digits)
-    wrong = np.random.default_rng(0).random(sizes[0]) < c.slips
-    name = f"sums of {c.digits} digits with their working"
-    read = np.where(wrong[:, None], made.slipped[: sizes[0]], made.right[: sizes[0]])
-    rows = np.concatenate([read, made.right[sizes[0] :]])
-    return _problems(rows, made, sizes, policy_gradient.exact, name)
+    return np.where((np.random.default_rng(0).random(len(right)) < c.slips)[:, None], slipped, right)
 
 
 def countdown(c: ConfigDict) -> Problems:
@@ -66,4 +83,4 @@ def _problems(rows: np.ndarray, made, sizes: tuple[int, ...], reward: Callable, 
     )  # fmt: skip
 
 
-TASKS = dict(workings=workings, countdown=countdown)
+TASKS = dict(sums=sums, workings=workings, countdown=countdown)

@@ -14,10 +14,10 @@ def reinforce() -> ConfigDict:
             seed=0,
             seeds=3,  # runs of each arm, as one program
             arms=("diffu_grpo", "coupled_grpo", "unigrpo", "espo", "gdpo", "spg", "wd1"),
-            task="workings",  # workings: sums with their working | countdown: numbers and a target
+            task="sums",  # sums | workings: sums with their working | countdown: numbers and a target
             data=dict(
-                digits=2,  # of workings: of the numbers of the sums
-                slips=0.5,  # of workings: the share of the rows of the start that have a slip
+                digits=2,  # of the numbers of the sums
+                slips=0.5,  # share of the sums that the start reads with a slip
                 numbers=3,  # of countdown
                 rows=4000,  # problems that the start is fine-tuned on
                 prompts=2000,  # other problems, whose answers are rewarded

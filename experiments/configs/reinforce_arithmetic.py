@@ -1,4 +1,4 @@
-"""Rewards for right sums with right working, by every policy gradient, from a model that makes slips.
+"""Rewards for right sums, by every policy gradient, from a model that has read as many with a slip of the carry.
 
 python -m experiments.reinforce --config=experiments/configs/reinforce_arithmetic.py --workdir=runs/reinforce
 """

@@ -68,7 +68,7 @@ def test_every_method_runs_and_again_the_same(run, tmp_path):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        (dict(task="chess"), "task='chess': choose one of workings, countdown"),
+        (dict(task="chess"), "task='chess': choose one of sums, workings, countdown"),
         (dict(arms="('ppo',)"), "arms='ppo': choose one of"),
         (dict(arms="('spg','spg')"), "each named once"),
         (dict(seeds=0), "seeds=0: must be at least 1"),
@@ -82,7 +82,8 @@ def test_every_method_runs_and_again_the_same(run, tmp_path):
         (dict(task="countdown", data__numbers=2, data__rows=500), "the prompts of 2 numbers"),
         (dict(data__judged=0), "data.judged=0: must be at least 1"),
         (dict(data__slips=1.5), "data.slips=1.5: must be in [0, 1]"),
-        (dict(data__digits=1), "data.rows + data.prompts + data.judged = 112: digits=1, rows=112"),
+        (dict(data__digits=1), "data.rows + data.prompts + data.judged = 112: there are 100 such sums"),
+        (dict(task="workings", data__digits=1), "data.rows + data.prompts + data.judged = 112: digits=1, rows=112"),
         (dict(start__learning_rate=0.0), "start.learning_rate=0.0: must be > 0"),
         (dict(train__learning_rate=0.0), "train.learning_rate=0.0: must be > 0"),
         (dict(train__optimizer="sgd", train__warmup=0), "start.warmup=1: train.optimizer='sgd' has no warm-up"),
