@@ -28,7 +28,7 @@ TASKS = dict(parity=parity_task, sudoku=sudoku_task, mincut=mincut_task, dyck=dy
 
 POSITIVE = (
     "seeds",
-    *(f"data.{x}" for x in ("rows", "problems", "held_out", "max_atoms", "most", "generators", "limit")),
+    *(f"data.{x}" for x in ("rows", "problems", "held_out", "max_atoms", "most", "generators", "limit", "questions")),
     "train.batch",
     "train.evaluate_every",
     "train.log_every",
@@ -45,6 +45,12 @@ def main(config, workdir):
         ends = tuple(config.data[name])
         if len(ends) != 2 or not 0 <= ends[0] <= ends[1]:
             raise ValueError(f"data.{name}={ends}: must be (least, most)")
+    for name in ("density", "faults"):
+        if not 0 < config.data[name] <= 1:
+            raise ValueError(f"data.{name}={config.data[name]}: must be in (0, 1]")
+    for name in ("lengths", "letters", "beyond"):
+        if min(config.data[name], default=0) < 0:
+            raise ValueError(f"data.{name}={tuple(config.data[name])}: must not be negative")
     if config.data.terminal < 0:
         raise ValueError(f"data.terminal={config.data.terminal}: must not be negative")
     for name in POSITIVE:
@@ -86,7 +92,7 @@ def arm_of(config, task: Task, name: str) -> Arm:
 
 
 def result_of(arm: Arm, folder: Path, outcome: training.Outcome) -> dict:
-    """What is kept of an arm; the steps of a problem that its policy solves stand in trace.html."""
+    """What is kept of an arm; the steps of its policy on one problem stand in trace.html."""
     cli.log(f"{arm.name}: trained in {outcome.elapsed:.0f} s; now the tests")
     of_seed = [jax.tree.map(lambda x, s=s: x[s], outcome.state.average) for s in range(arm.config.seeds)]
     history = training.read_rows(folder / "metrics.jsonl")

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, cli, studies
-from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, widened
+from experiments.anyprocess_tasks import Problems, Questions, Rows, Task, spread
 from experiments.study_arms import Batches, columns
 from mdmjax import anyprocess, networks, objectives, process, sampling, training
 from mdmjax.anyprocess.generation import COUNTED, STOPPED
@@ -38,8 +38,10 @@ class Arm:
         self.check()
 
     def check(self) -> None:
-        """Builds the parts, so that a wrong field is named before anything is done."""
-        self.model, self.step  # noqa: B018
+        """Builds the parts and traces a loss, so that a wrong field is named before anything is done."""
+        params = jax.eval_shape(self.make_states).params
+        batch = next(spread(self.held_out, self.config.evaluate.batch, 1))
+        jax.eval_shape(self._loss, params, batch)
 
     def network(self, vocab: int, length: int, group: str, **more) -> networks.TransformerConfig:
         c = self.config[group]
@@ -79,12 +81,9 @@ class Arm:
         return loss
 
     def losses(self, params: Any) -> np.ndarray:
-        """The loss of each seed on held-out rows: a mean over batches of equal size."""
-        size = min(self.config.evaluate.batch, len(self.held_out["tokens"]))
-        batches = min(len(self.held_out["tokens"]) // size, self.config.evaluate.batches)
-        at = lambda k: {name: jnp.asarray(x[k * size : (k + 1) * size]) for name, x in self.held_out.items()}
-        ids = lambda k: {"ids": jnp.arange(k * size, (k + 1) * size)}
-        return np.mean([np.asarray(self._loss(params, widened(at(k)) | ids(k))) for k in range(batches)], axis=0)
+        """The loss of each seed on held-out rows, spread evenly over them: a mean over batches of equal size."""
+        c = self.config.evaluate
+        return np.mean([np.asarray(self._loss(params, x)) for x in spread(self.held_out, c.batch, c.batches)], axis=0)
 
     def train(self, folder: Path, progress: Callable) -> training.Outcome:
         """Trains all seeds in the folder, from its newest checkpoint."""
@@ -155,7 +154,7 @@ class PolicyArm(Arm):
 
     def decoding(self) -> anyprocess.Decoding:
         c = self.config.decode
-        return anyprocess.Decoding(tuple(c.thresholds), c.draw, c.least, c.single, c.unstuck)
+        return anyprocess.Decoding(tuple(c.thresholds), c.draw, c.least, c.single)
 
     def halting(self, goal: Any) -> anyprocess.Halting:
         stop = self.task.stop

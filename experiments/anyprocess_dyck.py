@@ -83,7 +83,7 @@ def _rows(teacher: anyprocess.Dyck, words: Sequence[State], c: ConfigDict) -> Ro
         return tuple((row[: ends[0] if len(ends) else len(row)] + 1).tolist())
 
     right = lambda i, row: dyck.reduces(word(row)) and (row[len(word(row)) :] == end).all() and row[-1] == end
-    count = c.problems * sum(n > 0 for n in c.letters)
+    count = c.problems * max(sum(n > 0 for n in c.letters), 1)
     also = lambda rows: found_of(teacher.generators, [word(row) for row in rows], range(0, c.most + 1, 2))
     tests = {f"up to {c.most} letters": Questions(np.full((count, c.most + 1), end + 1), right, also)}
     return Rows(end + 1, tokens[:cut], eligible[:cut], (tokens[cut:], eligible[cut:]), tests)

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import build
 from experiments.anyprocess_arms import NAMES, PolicyArm
-from experiments.anyprocess_tasks import widened
+from experiments.anyprocess_tasks import spread
 from mdmjax import anyprocess, training
 from mdmjax.anyprocess.losses import process_targets
 from mdmjax.anyprocess.teachers import Move, State, apply
@@ -18,8 +18,9 @@ from mdmjax.base import Canvas, Trace
 
 
 def on_teacher_states(arm: PolicyArm, params: Any) -> dict[str, Any]:
-    """On held-out tuples: whether each next state is the teacher's, and how often each operation is right."""
-    task, size = arm.task, min(arm.config.evaluate.batch, len(arm.held_out["lengths"]))
+    """On held-out tuples, spread evenly over them: whether each next state is the teacher's, and how often each
+    operation is right."""
+    task = arm.task
     decoding = anyprocess.Decoding(tuple(arm.config.decode.thresholds))
 
     @jax.jit
@@ -37,11 +38,8 @@ def on_teacher_states(arm: PolicyArm, params: Any) -> dict[str, Any]:
         counts = anyprocess.decisions(controls, process_targets(batch, task.vocab), decoding.thresholds)
         return same, counts.total()
 
-    rows = range(0, len(arm.held_out["lengths"]) - size + 1, size)
-    found = [
-        jax.device_get(check(params, widened({name: jnp.asarray(x[k : k + size]) for name, x in arm.held_out.items()})))
-        for k in list(rows)[: 4 * arm.config.evaluate.batches]
-    ]
+    c = arm.config.evaluate
+    found = [jax.device_get(check(params, part)) for part in spread(arm.held_out, c.batch, 4 * c.batches)]
     same = np.concatenate([x for x, _ in found])
     counts = [sum(np.asarray(getattr(c, field)) for _, c in found) for field in ("hits", "decided", "wanted")]
     return {
@@ -55,7 +53,8 @@ def on_teacher_states(arm: PolicyArm, params: Any) -> dict[str, Any]:
 
 
 def traced(arm: PolicyArm, params: Any, chosen: Mapping[str, list[int]] | None = None) -> Trace:
-    """The steps of some problems of a test; by default of the first problem of the last test without tapes, if any."""
+    """The steps of some problems of a test; by default of the first problem of the last test without tapes, if any,
+    whether it is solved or not."""
     tests = arm.task.tests
     if chosen is None:
         small = [name for name, p in tests.items() if not any(p.tapes or ())]
@@ -97,7 +96,8 @@ def first_failures(arm: PolicyArm, params: Any, lines: Mapping[str, Any]) -> dic
         slots = (wrong * arm.config.evaluate.failures)[: arm.config.evaluate.failures]
         trace = traced(arm, params, {name: slots})
         out[name] = [_failure(arm, trace, row) for row in range(len(wrong))]
-    return {name: _summed(rows) for name, rows in out.items()}
+    deep = hasattr(arm.task.teacher, "depth")
+    return {name: _summed(rows, deep) for name, rows in out.items()}
 
 
 def _failure(arm: PolicyArm, trace: Trace, row: int) -> dict[str, Any]:
@@ -117,12 +117,11 @@ def _failure(arm: PolicyArm, trace: Trace, row: int) -> dict[str, Any]:
     return {"step": len(trace.steps), "wanted": "more steps than the limit", "depth": depth(state_at(-1))}
 
 
-def _summed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summed(rows: list[dict[str, Any]], deep: bool) -> dict[str, Any]:
     wanted = Counter(row["wanted"] for row in rows)
     depth = Counter(str(row["depth"]) for row in rows)
     return {
         "failures looked at": len(rows),
         "median first step that is not the teacher's": float(np.median([row["step"] for row in rows])),
         "what should have happened": dict(wanted.most_common()),
-        "open branches there": dict(sorted(depth.items())),
-    }
+    } | ({"open branches there": dict(sorted(depth.items()))} if deep else {})

@@ -7,10 +7,12 @@ called "train".
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from mdmjax import anyprocess
 from mdmjax.anyprocess.teachers import Move, State
@@ -120,6 +122,16 @@ def packed(tuples: Sequence[tuple[State, Move]], length: int, mask: int) -> dict
 def widened(tuples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """As the losses take them."""
     return {name: x if x.dtype == bool else x.astype(np.int32) for name, x in tuples.items()}
+
+
+def spread(rows: Mapping[str, np.ndarray], size: int, most: int) -> Iterator[dict[str, Array]]:
+    """At most so many batches of the rows, evenly spaced among them, for they are in the order of their problems."""
+    count = len(next(iter(rows.values())))
+    size = min(size, count)
+    used = min(count // size, most) * size
+    for part in (np.arange(used) * count // used).reshape(-1, size):
+        batch = widened({name: x[part] for name, x in rows.items()})
+        yield {name: jnp.asarray(x) for name, x in batch.items()} | {"ids": jnp.asarray(part, jnp.int32)}
 
 
 def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -49,7 +49,9 @@ def _anyprocess(name: str, *more: str) -> Table:
         "arm", "test", "problems", "right, %", "steps", "unmask", "remask", "insert", "delete", "at the step limit, %",
         *more, "calls", "commit",
     )  # fmt: skip
-    return Table(f"anyprocess/{name}/report.json", [Column(n, (ROW, n)) for n in shown], ("facts", "tests"))
+    columns = [Column(n, (ROW, n)) for n in shown]
+    columns.insert(1, Column("seeds", ("config", "seeds")))
+    return Table(f"anyprocess/{name}/report.json", columns, ("facts", "tests"))
 
 
 TABLES = BENCHMARKS | {

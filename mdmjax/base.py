@@ -116,7 +116,7 @@ class Trace:
     operations: Int[Array, "T B L"]  # KEEP, UNMASK, REMASK, INSERT or DELETE
     steps: Int[Array, "T B"]  # the planner's step that the call served, -1 where the row had finished
     times: Float[Array, "T B"]  # t given to the denoiser
-    inserted: Int[Array, "T B L"] | None = None  # masks that appear behind each position, also behind a deleted one
+    inserted: Int[Array, "T B L"] | None = None  # masks or tokens that appear behind each, also a deleted one
     lengths: Int[Array, "T1 B"] | None = None  # beyond them the tokens are PAD
 
 
@@ -137,7 +137,8 @@ class Planner(Protocol):
 
     A planner never draws token values. `State` is any pytree of the planner's own. One that is to be told something
     else than the probability of the drawn token has an attribute `score(logits [V], token) -> float`, or a tuple of
-    them: the token is the drawn one at a mask, and what stands there at other candidates.
+    them: the token is the drawn one at a mask, and what stands there at other candidates. One with an attribute
+    `judge(tokens [B, L]) -> [B, L]` is told that of the tokens that stand there, from one more call.
     """
 
     def calls(self, length: int) -> int:
@@ -149,7 +150,7 @@ class Planner(Protocol):
         ...
 
     def init(self, key: Key[Array, ""], open: Bool[Array, "L"]) -> Any:
-        """The State of a row whose masked positions are `open`. All randomness of the planner is drawn here."""
+        """The State of a row whose masked positions are `open`; what is random later comes from a key in it."""
         ...
 
     def turn(self, state: Any, open: Bool[Array, "L"]) -> Turn:

@@ -28,7 +28,8 @@ def edited(rng, calls, size):
                 after.append(cell)
             count = int(rng.choice([0, 1, 2], p=[0.8, 0.15, 0.05]))
             for _ in range(count):
-                after.append(dict(slot=next(fresh), token=MASK, written=call, did=INSERT, sure=0.0))
+                token = MASK if rng.random() < 0.7 else int(rng.integers(V))  # edit flows insert tokens
+                after.append(dict(slot=next(fresh), token=token, written=call, did=INSERT, sure=0.0))
                 order.append(after[-1]["slot"])
             done, sure, behind = [*done, operation], [*sure, confidence], [*behind, count]
         row = after[:size]  # what does not fit is lost

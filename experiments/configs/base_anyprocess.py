@@ -46,13 +46,13 @@ def anyprocess() -> ConfigDict:
                 rates=(1.0, 1.0, 0.3),  # of mixed: largest rates of wrong and missing letters; of surplus masks
                 corruption="mixed",  # mixed | separate: four passes | released: with labels of delete that say nothing
                 cache_dir="",  # of tokenised text
-                limit=2000,  # steps of the policy
+                limit=2000,  # steps of the policy; parity has 512 and text 8
             ),
             network=dict(width=64, depth=2, heads=4, ff=0, loops=1, qk_norm=True),  # ff=0: 8/3 of the width
             # Of the other arms; width=0: as above. batch=0: rows that cost what a batch of the policy costs.
             baseline=dict(width=0, depth=2, heads=4, ff=0, loops=1, qk_norm=True, batch=0),
             loss=dict(remask=1.0, insert=1.0, delete=1.0, pos_weight=(1.0, 1.0, 1.0)),
-            decode=dict(thresholds=(0.5, 0.5, 0.5), draw=False, least=0.0, single=False, unstuck=1.0),
+            decode=dict(thresholds=(0.5, 0.5, 0.5), draw=False, least=0.0, single=False),
             train=dict(
                 steps=2000,
                 batch=64,

@@ -7,7 +7,7 @@ from experiments.configs.base_fine_tuned import fine_tuned
 
 def reinforce() -> ConfigDict:
     """All fields of a config of `reinforce`."""
-    groups = fine_tuned(start=450, steps=100, learning_rate=2e-4, warmup=5)
+    groups = fine_tuned(start=700, steps=300, learning_rate=1e-3, warmup=10)
     return ConfigDict(
         dict(
             **groups,

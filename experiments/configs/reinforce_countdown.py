@@ -13,4 +13,6 @@ def get_config(name: str = ""):
     config = reinforce()
     config.task = "countdown"
     config.data.update(rows=1000, prompts=600, judged=350)
+    config.start.steps = 450
+    config.train.update(steps=200, learning_rate=2e-4, warmup=5)
     return variant(config, name, **QUICK)

@@ -48,6 +48,10 @@ class Dyck:
     generators: int
     bits: bool = False
 
+    def __post_init__(self):
+        if self.generators < 1:
+            raise ValueError(f"Dyck(generators={self.generators}): must be at least 1")
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """BOS a A b B ..., a capital for the inverse; x27 X27 and so on where the alphabet ends."""

@@ -35,36 +35,29 @@ class Decoding:
     With `draw`, what has a probability below `least` never happens, and an operation above 1 - `least` always does. The
     likeliest token is never left out.
     `single` inserts at one position of a row at most, as the decisions would do given that no more than one of them
-    says so: P(i) is proportional to p_i / (1 - p_i), and that of none to 1.
-    `unstuck`, without `draw`: where a row has no mask and no operation is above its threshold, the likeliest one of all
-    happens if its probability is at least that. (Two positions that a policy cannot tell apart have a half each.)
+    says so: P(i) is proportional to p_i / (1 - p_i), and that of none to 1; without `draw`, at the likeliest one.
 
-    ValueError for a threshold outside [0, 1], for `least` outside [0, 1/2) and for `unstuck` outside (0, 1].
+    ValueError for thresholds that are not three numbers in [0, 1], and for `least` outside [0, 1/2).
     """
 
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
     draw: bool = False
     least: float = 0.0
     single: bool = False
-    unstuck: float = 1.0
 
     def __post_init__(self):
-        if len(self.thresholds) != 3 or not all(0 <= p <= 1 for p in self.thresholds):
+        if np.shape(self.thresholds) != (3,) or not all(0 <= p <= 1 for p in self.thresholds):
             raise ValueError(f"Decoding(thresholds={self.thresholds}): three numbers in [0, 1] are needed")
         if not 0 <= self.least < 0.5:
             raise ValueError(f"Decoding(least={self.least}): must be in [0, 1/2)")
-        if not 0 < self.unstuck <= 1:
-            raise ValueError(f"Decoding(unstuck={self.unstuck}): must be in (0, 1]; 1 is never")
 
     def __call__(
         self,
         key: Key[Array, ""],
         logits: Float[Array, "N V"],
         controls: Float[Array, "N 3"],
-        masks: Bool[Array, "N"] | None = None,
     ) -> Controls:
-        """The decisions for one row; `controls` are -inf beyond its end. With `draw` the key is consumed. `unstuck`
-        reads where the row has `masks`."""
+        """The decisions for one row; `controls` are -inf beyond its end. With `draw` the key is consumed."""
         # logit p > logit threshold: at thresholds 0 and 1 it always and never fires
         limits = jnp.array([_logit(p) for p in self.thresholds], controls.dtype)[None]
         if self.draw:
@@ -78,15 +71,11 @@ class Decoding:
         else:
             values = jnp.argmax(logits, 1)
             fired = controls > limits
-            if self.unstuck < 1 and masks is not None:
-                best = (controls == controls.max()) & (controls >= _logit(self.unstuck))
-                first = jnp.arange(controls.size).reshape(controls.shape) == jnp.argmax(best)
-                fired = jnp.where(fired.any() | masks.any(), fired, best & first)
         remask, insert, delete = fired.T
         if self.single:
-            odds = jnp.append(controls[:, 1], 0.0 if self.draw else limits[0, 1])
-            place = jax.random.categorical(of_place, jnp.minimum(odds, MOST)) if self.draw else jnp.argmax(odds)
-            insert = jnp.arange(len(insert)) == place
+            odds = jnp.append(jnp.minimum(controls[:, 1], MOST), 0.0)
+            place = jax.random.categorical(of_place, odds) if self.draw else jnp.argmax(controls[:, 1])
+            insert = (jnp.arange(len(insert)) == place) & (insert | self.draw)
         return Controls(values, remask, insert.astype(jnp.int32), delete)
 
 
@@ -183,8 +172,7 @@ def generate(
         logits, operations = policy(run.canvas.tokens, run.canvas.lengths)
         inside = within(run.canvas.tokens, run.canvas.lengths)
         keys = jax.vmap(jax.random.fold_in)(row_keys, run.steps)
-        masks = inside & (run.canvas.tokens == vocab)
-        controls = jax.vmap(decoding)(keys, logits, jnp.where(inside[..., None], operations, -jnp.inf), masks)
+        controls = jax.vmap(decoding)(keys, logits, jnp.where(inside[..., None], operations, -jnp.inf))
         if protected is not None:
             controls = protect(controls, protected)
         live = run.reason == RUNNING

@@ -40,11 +40,15 @@ class Relations:
     ) -> Float[Array, "B L H d"]:
         length, heads = q.shape[1:3]
         labels, own = np.asarray(self.labels), len(self.labels) * max(self.sums, 1)
-        if causal or k.shape[2] != heads or labels.shape[1] != length or own > heads:
+        if own > heads:
+            each = max(self.sums, 1)
             raise ValueError(
-                f"{len(labels)} relations of {labels.shape[1]} positions need so many positions (not {length}), "
-                f"{max(self.sums, 1)} heads for each (not {heads} in all), as many key heads (not {k.shape[2]}), and "
-                "attention that is not causal"
+                f"{len(labels)} relations need {each} heads for each of them, and there are {heads} in all"
+            )
+        if causal or k.shape[2] != heads or labels.shape[1] != length:
+            raise ValueError(
+                f"{len(labels)} relations of {labels.shape[1]} positions need so many positions (not {length}), as "
+                f"many key heads as heads ({k.shape[2]} and {heads}), and attention that is not causal"
             )
         same = labels[:, :, None] == labels[:, None]
         if not self.sums:

@@ -118,7 +118,8 @@ function shade(s, slot) {
 function story(slot) {  // all that became of it so far
   const s = shown, { start } = row, parts = [], place = s.order.indexOf(slot);
   for (let w = s.wrote[slot]; w; w = w.before) {
-    const token = w.what <= UNMASK ? ` ${quoted(w.id)} (${w.sure.toFixed(3)})` : "";
+    const named = w.what <= UNMASK || (w.what === INSERT && w.id !== data.mask);
+    const token = named ? ` ${quoted(w.id)}${w.what === INSERT ? "" : ` (${w.sure.toFixed(3)})`}` : "";
     parts.unshift(`${DID[w.what]}${token} by call ${w.call}`);
   }
   if (slot < start.length) {
@@ -146,7 +147,7 @@ function show() {
     const mask = id === data.mask, marks = ["now", "now", "remasked", "inserted", "deleted", "deleted"];
     if (fresh) count[w.what]++;
     span.place = slot;
-    span.textContent = fresh && w.what === INSERT ? "+" : text(id);
+    span.textContent = fresh && w.what === INSERT && mask ? "+" : text(id);
     span.className = [mask ? "mask" : w ? "" : "given", fresh ? marks[w.what] : "", slot === picked ? "picked" : ""]
       .filter(Boolean).join(" ");
     const tint = lost(w) || shade(s, slot) === GIVEN ? "" : css(shade(s, slot), "var(--tint)");

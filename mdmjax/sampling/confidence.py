@@ -174,7 +174,8 @@ class PathPlanning(OnCounts):
     The score of a mask is log p of its drawn token, that of a token `eta` log p of it, at all positions that were not
     given. The self-planner takes both from the logits of the one call. With a `judge`, an external or trained planner,
     judge(tokens [B, L]) -> [B, L] says the second, of the canvas with all drawn tokens on it (the log p of an encoder
-    such as BERT for each token, or `anyprocess.quality`), and is one more forward pass at each call.
+    such as BERT for each token, or the log of `anyprocess.quality` of a policy's controls: a log-probability, as the
+    score of a mask is), and is one more forward pass at each call.
 
     So eta = 0 never takes back a token and is `Confidence`; the larger it is the more are taken back, and for eta = inf
     each step keeps what it has just drawn, and of the older tokens only what still fits. K is that of `visible_counts`.

@@ -140,29 +140,6 @@ def test_in_pieces_and_through_few_slots_it_is_the_same():
         generate_all(piece, states[:1], length=9, slots=0, vocab=V)
 
 
-def test_a_row_that_is_stuck_does_what_is_likeliest():
-    """Where nothing else would happen and it is likely enough, the first of equals; a row with a mask waits for it."""
-    controls = jnp.full((4, 3), -5.0).at[1, 0].set(-0.2).at[3, 0].set(-0.2).at[2, 1].set(-0.5)
-    logits, none = jnp.zeros((4, V)), jnp.zeros(4, bool)
-    decide = lambda decoding, controls, masks: decoding(jax.random.key(0), logits, controls, masks)
-    stuck = Decoding(unstuck=0.3)
-    found = decide(stuck, controls, none)
-    assert found.remask.tolist() == [False, True, False, False] and not found.insert.any() and not found.delete.any()
-    for decoding, these, masks in (
-        (Decoding(), controls, none), (stuck, controls - 2, none), (stuck, controls, none.at[0].set(True)),
-    ):  # fmt: skip
-        made = decide(decoding, these, masks)
-        assert not (made.remask.any() or made.insert.any() or made.delete.any())
-    fires = decide(stuck, controls.at[0, 2].set(3.0), none)
-    assert fires.delete.tolist() == [True, False, False, False] and not fires.remask.any()
-    policy = lambda tokens, lengths: (
-        jnp.zeros((*tokens.shape, V)),
-        jnp.where((tokens == 2)[..., None], jnp.array([-0.2, -5.0, -5.0])[None, None], -5.0),
-    )
-    one, other = (run(policy, [(0, 2, 1, 2)], decoding=d) for d in (Decoding(), stuck))
-    assert tokens_of(one.canvas, 0) == (0, 2, 1, 2) and tokens_of(other.canvas, 0) == (0, 0, 1, 0)
-
-
 def test_a_row_that_has_finished_takes_no_more_steps():
     """Though its slot is served again, where no other row waits for it: masks are filled, and then nothing changes."""
     fill = lambda tokens, lengths: (jnp.zeros((*tokens.shape, V)), jnp.full((*tokens.shape, 3), -BIG))
@@ -210,6 +187,8 @@ def test_decisions_that_are_drawn_have_their_laws():
     best = Decoding(single=True)(jax.random.key(0), logits, controls)
     assert best.insert.tolist() == [0, 0, 0, 1] and best.remask.tolist() == [False, False, True, True]
     assert Decoding(single=True)(jax.random.key(0), logits, controls - 9).insert.tolist() == [0, 0, 0, 0]
+    at_it = Decoding(single=True)(jax.random.key(0), logits, jnp.full_like(controls, -1.0).at[2].set(0.0))
+    assert at_it.insert.tolist() == [0, 0, 0, 0]  # at the threshold, not above
 
 
 def test_the_likeliest_token_may_always_be_drawn():
@@ -303,7 +282,7 @@ def test_thresholds():
     "make, words",
     [
         (lambda: Decoding((0.5, 1.5, 0.5)), r"thresholds=.*\[0, 1\]"),
-        (lambda: Decoding(unstuck=0.0), r"unstuck=0.0\): must be in \(0, 1\]"),
+        (lambda: Decoding(0.5), r"thresholds=0.5\): three numbers"),
         (lambda: run(constant(), [(0,)], limit=0), "limit=0, calls=0: at least one"),
         (lambda: canvas_of([(0,), ()], 4, vocab=V), "row 1 is empty"),
         (lambda: canvas_of([(0, 1, 2)], 2, vocab=V), "row 0 needs 3 positions, and there are 2"),

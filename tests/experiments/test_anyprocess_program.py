@@ -58,7 +58,7 @@ def test_parity_is_learned_from_two_bits_and_right_at_any_length(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("of", ["parity", "sudoku4", "dyck", "mincut", "text_selfcorrect"])
+@pytest.mark.parametrize("of", ["parity", "sudoku4", "sudoku9", "dyck", "mincut", "text_selfcorrect"])
 def test_quick_variants_run(run, tmp_path, of):
     """The policies; those that they are compared with are the same in every task."""
     arms = {} if of == "parity" else {"arms": "('any_process',)"}
