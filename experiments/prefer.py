@@ -2,7 +2,8 @@
 
 The score of a pair is a difference of ELBOs, estimated (VRPO, arXiv 2505.19223). All seeds of an arm are one program;
 every arm starts from the same parameters and sees the same pairs, so arms are compared seed by seed. An arm that is
-done is not repeated when the same command is given again.
+done is not repeated when the same command is given again. Policies that go out from a run are kept as runs, in
+WORKDIR/arms/ARM/policy/SEED, for `sample` and `evaluate`.
 """
 
 import shlex
@@ -65,7 +66,15 @@ def main(config, workdir):
     if config.task == "sums" and config.data.rejected == "own":
         task = own_answers(task, model, params, build.key(config.seed, OWN))
     arms = [Arm(config, task, name, model, params) for name in names]
-    results = studies.run(arms, workdir, lambda arm, folder, outcome: arm.result(folder, outcome))
+
+    def result_of(arm, folder, outcome):
+        if run:
+            for seed in range(config.seeds):  # for the programs that read runs
+                one = jax.tree.map(lambda x, seed=seed: x[seed], arm.network(outcome.state.average))
+                runs.write(folder / "policy" / str(seed), run, jax.device_get(one))
+        return arm.result(folder, outcome)
+
+    results = studies.run(arms, workdir, result_of)
     if results is None:
         return
     report = prefer_report.report(

@@ -69,7 +69,7 @@ class Arm(Runs):
         self.lora = networks.LoRA(c.lora) if c.lora else None
         # fine-tuning has the denoiser calls of the first arm's policy
         self.rows = config.train.batch * (2 * first.rates * first.masks if self.way is None else 1)
-        self.objective, self.step  # noqa: B018  built now, so that a wrong field is named here
+        jax.eval_shape(self._states, start)  # so that a wrong field is named here
 
     # ---- parts
 
@@ -80,6 +80,14 @@ class Arm(Runs):
         if self.way is not None:
             return sources
         return [data.RowSource(source.tokens[:, 0], source.eligible[:, 0]) for source in sources]
+
+    @property
+    def calls(self) -> int:
+        """Forward passes of a pair at a step: two answers by policy and, where its bounds are not kept, reference; of
+        fine-tuning, rows."""
+        if self.way is None:
+            return self.rows // self.config.train.batch
+        return (2 if self.config.prefer.fixed else 4) * self.way.rates * self.way.masks
 
     @functools.cached_property
     def objective(self) -> Any:
@@ -118,11 +126,14 @@ class Arm(Runs):
         )
 
     def make_states(self) -> training.TrainState:
+        return self._states(self.start)
+
+    def _states(self, start: Any) -> training.TrainState:
         def one(params, key):
             init = (lambda key: params) if self.lora is None else (lambda key: self.lora.init(params, key))
             return training.init_state(init, self.step.step.optimizer, key)
 
-        return jax.vmap(one)(self.start, self.keys(self.config.seed, ARMS))
+        return jax.vmap(one)(start, self.keys(self.config.seed, ARMS))
 
     def frozen(self, folder: Path) -> Any:
         """(the start, its bounds of all pairs [S, N, 2, n] where draws stay). These are kept in the folder, in a file
@@ -175,7 +186,11 @@ class Arm(Runs):
     def _in_order(self) -> Callable:
         batch = self.task.held_out.gather(np.arange(min(self.config.evaluate.pairs, len(self.task.held_out))))
         batch = {name: jnp.asarray(x) for name, x in batch.items()} | {"ids": jnp.asarray(batch["pair"])}
-        objective, key = Preference(self.task.vocab), build.key(self.config.seed, training.EVALUATION)
+        law = process.ExactCount(schedule=self.task.schedule)
+        objective, key = (
+            Preference(self.task.vocab, law=law, nll=self.task.nll),
+            build.key(self.config.seed, training.EVALUATION),
+        )
 
         def one(params, start):
             both = Against(self.model.bind(params), self.model.bind(start))
@@ -207,7 +222,7 @@ class Arm(Runs):
                 for name in ("loss", "accuracy", "margin", "score_variance", "drift")
             },
             "probe": probe(self, outcome.state.average, self.keys(self.config.seed, NOISE)) if self.way else None,
-            "calls": 4 * self.way.rates * self.way.masks if self.way else None,
+            "calls": self.calls,
             "seconds": outcome.elapsed,
             "parameters": networks.parameter_count(outcome.state.params) // self.seeds,
         }

@@ -14,10 +14,12 @@ from mdmjax.base import Estimate
 from mdmjax.reports import Curve, Report
 
 LEGEND = (
-    "± is a standard error over seeds, in pairs of the same seeds where something is compared. The variance of the "
-    "score, the bound on the bias of the loss that follows from it, and the noise of the gradient (its variance over "
-    "its squared length, each summed over seeds) are those of repeated estimates of the same held-out pairs, by the "
-    "arm's own draws, after training. Forward passes are those of a pair at a step: policy and reference, each answer."
+    "± is a standard error over seeds, in pairs of the same seeds where something is compared. Measured after "
+    "training, by repeated estimates of the same held-out pairs with the arm's own draws: the variance of the "
+    "score, which is at least that of the loss, and the bound on the bias of the loss that follows from it; "
+    "bounds on bias and variance of the gradient of a pair's loss; the noise of the gradient of their mean loss "
+    "(its variance over its squared length, each summed over seeds). Forward passes are those of a pair at a "
+    "step: each answer by the policy and, where its bounds are not kept, the reference."
 )
 
 
@@ -26,11 +28,15 @@ def report(config, task: Task, start: dict[str, Any], results: Sequence[dict[str
     metrics: dict[str, Estimate] = {}
     judged = task.judged is not None
     before = 100 * np.asarray(start["right"]) if judged else None
+    first = results[0]
     for r in results:
         if judged:
             after = 100 * np.asarray(r["right"])
             metrics[f"{r['arm']}: right answers"] = over_seeds(after, "%")
             metrics[f"{r['arm']} - start: right answers"] = over_seeds(after - before, "%")
+            if r is not first:
+                ahead = 100 * np.asarray(first["right"]) - after
+                metrics[f"{first['arm']} - {r['arm']}: right answers"] = over_seeds(ahead, "%")
         if r["probe"]:
             metrics[f"{r['arm']}: variance of the score"] = over_seeds(r["probe"]["score variance"])
             metrics[f"{r['arm']}: held-out pairs in order"] = over_seeds(100 * np.asarray(r["probe"]["preferred"]), "%")
@@ -68,12 +74,15 @@ def _line(result: dict[str, Any], before: np.ndarray | None, judged: bool) -> di
         after = 100 * np.asarray(result["right"])
         line |= {"right, %": shown(over_seeds(after)), "right - start": shown(over_seeds(after - before))}
     columns = {
-        "variance of the score": "score variance", "bound on the bias": "bias bound",
+        "variance of the score": "score variance", "variance of the loss": "loss variance",
+        "bound on the bias": "bias bound", "bound on the gradient's bias": "gradient bias bound",
+        "bound on the gradient's variance": "gradient variance bound",
         "held-out loss": "loss", "score": "score",
     }  # fmt: skip
     for column, name in columns.items():
         line[column] = shown(over_seeds(probe[name])) if probe else ""
-    noise = probe and jackknife(lambda a, b: a.sum() / b.sum(), probe["gradient variance"], probe["gradient squared"])
+    several = probe and len(probe["gradient squared"]) > 1  # else there is no error
+    noise = several and jackknife(lambda a, b: a.sum() / b.sum(), probe["gradient variance"], probe["gradient squared"])
     line["gradient noise"] = shown(noise) if noise else ""
     line["pairs in order, %"] = shown(over_seeds(100 * np.asarray(probe["preferred"]))) if probe else ""
     return line | {"seconds": f"{result['seconds']:.0f}"}

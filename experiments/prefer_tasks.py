@@ -111,6 +111,8 @@ def of_file(c: ConfigDict, run: Any = None) -> Task:
         raise ValueError(f"data.path is empty, and task='pairs' needs a file with {', '.join(c.fields)} on each line")
     if len(c.fields) != 3:
         raise ValueError(f"data.fields={tuple(c.fields)}: must be three, of prompt, preferred and other answer")
+    if run.experiment.autoregressive:
+        raise ValueError(f"start.run={run.workdir}: an autoregressive model has no masks; give a masked diffusion run")
     records, of_run = data.read_records(c.path, tuple(c.fields)), run.experiment.config
     told = of_run.data.source == "answers"  # how a prompt and its answer stand in a row; else as by default
     shape = dict(between=of_run.data.between, end=of_run.data.end) if told else {}
@@ -122,7 +124,7 @@ def of_file(c: ConfigDict, run: Any = None) -> Task:
     groups = list(prompts.values())
     if not 2 <= c.held_out < len(groups):
         raise ValueError(f"data.held_out={c.held_out}: must be at least 2, and fewer than the {len(groups)} prompts")
-    cut = lambda part: data.PairSource(made.tokens[part], made.eligible[part])
+    cut = lambda part: data.PairSource(made.tokens[part], made.eligible[part], made.lines[part])
     # every k-th prompt, so that what a file is sorted by is in both
     chosen = [i for k in range(c.held_out) for i in groups[k * len(groups) // c.held_out]]
     rest = np.setdiff1d(np.arange(len(made)), chosen)

@@ -1,7 +1,9 @@
 """The folder of a training run: what `train` keeps there beside its checkpoints, and how the other programs read it."""
 
+import dataclasses
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +120,21 @@ def load(workdir: str, which: str = "last", say: Callable = lambda line: None) -
     restored = training.restore(experiment.layout, experiment.make_state, checkpoints, say, step)
     checkpoints.close()
     return Run(workdir, experiment, vocabulary, sha256, restored.step, restored.state.average)
+
+
+def write(folder: Path, run: Run, params: Any) -> None:
+    """Keeps parameters as a run that `load` reads: with the config, the vocabulary and the step of the run that they
+    went out from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "vocabulary.json"):
+        shutil.copy(Path(run.workdir) / name, folder / name)
+    layout, make = run.experiment.layout, run.experiment.make_state
+    state = layout.init(make)
+    put = lambda tree: jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), params, tree)
+    state = dataclasses.replace(state, params=put(state.params), average=put(state.average))
+    checkpoints = training.Checkpoints(folder / "checkpoints", keep=1)
+    checkpoints.save(run.step, state, {"data": None, "elapsed": 0.0})
+    checkpoints.close()
 
 
 def _choose(which: str, checkpoints: training.Checkpoints, workdir: str) -> int | None:

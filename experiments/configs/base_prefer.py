@@ -17,7 +17,7 @@ def prefer() -> ConfigDict:
             seeds=5,  # runs of each arm, as one program
             # RATESxMASKS draws of each bound; +apart: the reference has draws of its own; +iid, +stratified: how the
             # rates of an answer are spread, systematic unless said; +together: both answers have the same rates;
-            # fine_tuning: on the preferred answers alone, for as many steps and denoiser calls as the first arm.
+            # fine_tuning: on the preferred answers alone, for as many steps and calls as the first arm's policy has.
             arms=("8x1", "fine_tuning"),
             # sums: right ones against slips of the carry | markov: rows of two chains | pairs: of a file of JSON lines
             task="sums",

@@ -15,7 +15,8 @@ def get_config(name: str = ""):
     config = prefer()
     config.task, config.seeds = "markov", 6
     config.arms = (
-        "1x1+apart+iid", "1x1+iid", "4x1+apart+iid", "4x1+iid", "1x4+iid", "8x1+apart+iid", "1x8+iid", "8x1+iid", "8x1",
+        "1x1+apart+iid", "1x1+iid", "1x1+together+iid", "4x1+apart+iid", "4x1+iid", "1x4+iid", "8x1+apart+iid",
+        "1x8+iid", "8x1+iid", "8x1",
     )  # fmt: skip
     config.data.pairs = 256
     config.network.name = "linear"

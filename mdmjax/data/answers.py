@@ -38,9 +38,12 @@ def read_records(path: str | os.PathLike, fields: Sequence[str]) -> list[Record]
     """The records of a UTF-8 file with a JSON object on each line, of which `fields` are texts that are not empty.
 
     Lines without anything are passed over. FileNotFoundError; ValueError, naming the file, the line and the field, for
-    what is not JSON or not an object, for a field that is missing, empty or no text, and for a file without records.
+    what is not JSON or not an object, for a field that is missing, empty or no text, for a file without records, and
+    for a field that is asked for twice.
     """
     path = pathlib.Path(path)
+    if len(set(fields)) < len(fields):
+        raise ValueError(f"fields {tuple(fields)}: each must be another one")
     if not path.is_file():
         raise FileNotFoundError(f"no such file {str(path)!r}: give a file with a JSON object on each line")
     records = []
@@ -219,10 +222,12 @@ def answers(
 
 @dataclasses.dataclass(frozen=True)
 class PairSource:
-    """Pairs of answers: tokens and eligible [N, 2, L], the preferred one first. ValueError for other shapes."""
+    """Pairs of answers: tokens and eligible [N, 2, L], the preferred one first; of pairs of a file also the `lines` [N]
+    on which they stand, by which a person finds them. ValueError for other shapes."""
 
     tokens: np.ndarray
     eligible: np.ndarray
+    lines: np.ndarray | None = None
 
     def __post_init__(self):
         shape = self.tokens.shape
@@ -235,7 +240,8 @@ class PairSource:
     def gather(self, indices: Integer[np.ndarray, "b"]) -> Fields:
         """The pairs at `indices`, which are also their numbers `pair` [b]: draws that stay the same go by them."""
         found = {"tokens": self.tokens[indices].astype(np.int32), "eligible": self.eligible[indices]}
-        return found | {"pair": indices.astype(np.int32)}
+        line = {} if self.lines is None else {"line": self.lines[indices].astype(np.int32)}
+        return found | {"pair": indices.astype(np.int32)} | line
 
 
 def preference_pairs(
@@ -252,4 +258,4 @@ def preference_pairs(
             raise record.error(f"{chosen!r} and {rejected!r} are the same: there is nothing to prefer")
         rows.append([layout.row(record, prompt, answer) for answer in (chosen, rejected)])
     tokens, eligible = (np.stack([np.stack([answer[k] for answer in row]) for row in rows]) for k in range(2))
-    return PairSource(tokens, eligible)
+    return PairSource(tokens, eligible, np.array([record.line for record in records]))

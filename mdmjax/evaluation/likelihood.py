@@ -27,8 +27,9 @@ def in_groups(
 ) -> Float[Array, "B G"]:
     """The mean score of `draws` draws, for each row and each of `groups` independent groups.
 
-    `draw(key, *row)` makes the draws of a group of a row, with a leading axis `draws`; `rows` are arrays [B, ...], the
-    first of them ids, by which the key is folded. `score(draws) -> [B]` is called with one draw of every row at a time.
+    `draw(key, *row)` makes the draws of a group of a row, with a leading axis `draws`, or `draws` x K where each has K
+    ways; `rows` are arrays [B, ...], the first of them ids, by which the key is folded. `score(draws) -> [B]` is called
+    with one draw of every row at a time.
     """
 
     def of_row(group, example, *row):
@@ -37,7 +38,7 @@ def in_groups(
     over_rows = jax.vmap(of_row, (None, *(0 for _ in rows)), out_axes=1)  # [draws, B, ...]
     made = jax.vmap(lambda group: over_rows(group, *rows))(jnp.arange(groups))
     made = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)  # [groups * draws, B, ...]
-    return jax.lax.map(score, made).reshape(groups, draws, -1).mean(1).T
+    return jax.lax.map(score, made).reshape(groups, -1, len(rows[0])).mean(1).T
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Scorer:
     """`scorer(denoiser, batch, key) -> nats [B, groups]`: independent estimates of each row's negative ELBO, in nats.
 
     Each of the `groups` is the mean of `draws` masks whose counts are systematic over 1..L, so a row's estimate has
-    little noise from the count. Its draws are keyed by its id: no number depends on the batch size or the devices.
-    The batch holds `tokens` [B, L], `scored` [B, L] and `ids` [B]; positions not scored are visible context.
+    little noise from the count; of a law of K ways, such as `Copies(K)`, it has K masks for each count. Its draws are
+    keyed by its id: no number depends on the batch size or the devices. The batch holds `tokens` [B, L], `scored`
+    [B, L] and `ids` [B]; positions not scored are visible context.
     """
 
     vocab: int
@@ -91,9 +93,13 @@ class Bound:
     tokens: int
 
     def report(self, characters_per_token: float | None = None) -> dict[str, Estimate]:
-        """The bound in nats/token, bits/token and, given the characters that a token stands for, bits/char."""
+        """The bound in nats/token, bits/token and, given the characters that a token stands for, bits/char; and exp of
+        the first, a bound on the perplexity, its error to first order."""
         bits = self.per_token.scaled(1 / math.log(2), "bits/token")
-        out = {"nats_per_token": self.per_token, "bits_per_token": bits}
+        nats, perplexity = self.per_token, math.exp(self.per_token.mean)
+        error = perplexity * nats.standard_error
+        out = {"nats_per_token": nats, "bits_per_token": bits}
+        out["perplexity"] = dataclasses.replace(nats, mean=perplexity, standard_error=error, unit="")
         if characters_per_token:
             out["bits_per_char"] = bits.scaled(1 / characters_per_token, "bits/char")
         return out

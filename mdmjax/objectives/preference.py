@@ -160,8 +160,19 @@ class Preference:
                     f"many, not {self.allocation.draws}{'' if self.fixed is not None else ' that change'}"
                 )
             return Scores(policy, jnp.moveaxis(denoiser.reference.values[batch["pair"]], 2, 0))
+        self._check(denoiser, tokens.reshape(-1, length), draws)
         own = draws if self.shared else self.draw(jax.random.fold_in(key, _REFERENCE), ids, eligible)
         return Scores(policy, jax.lax.stop_gradient(of(denoiser.reference, own)))
+
+    def _check(self, denoiser: Against, rows: Int[Array, "B L"], draws: Draws) -> None:
+        """ValueError where policy and reference do not speak of the same tokens; nothing is computed."""
+        of = lambda denoiser: jax.eval_shape(lambda t: denoiser(rows, t), draws.t[0]).shape
+        shapes = of(denoiser.policy), of(denoiser.reference)
+        if shapes[0] != shapes[1] or shapes[0][-1] != self.vocab:
+            raise ValueError(
+                f"logits of the policy {shapes[0]} and of the reference {shapes[1]}: both must be of the vocabulary of "
+                f"{self.vocab} tokens"
+            )
 
     def loss(self, found: Scores) -> Float[Array, "P"]:
         """softplus(-s) + sft x NELBO(y_w) of each pair."""

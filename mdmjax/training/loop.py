@@ -122,7 +122,7 @@ def train(
             for number in range(start + 1, plan.steps + 1):
                 batch = next(batches)
                 position = batches.get_state()
-                kind = "pair" if "pair" in batch else "example"
+                kind = "the pair on line" if "line" in batch else "pair" if "pair" in batch else "example"
                 state, metrics = compiled(state, layout.put(batch), *beside)
                 collect()
                 pending = (number, batch["ids"], metrics, monitor(number, state))

@@ -149,7 +149,7 @@ class Step:
             sums = None if state.baseline is None else state.baseline.sums(seen)
             also = jax.tree.map(jnp.sum, seen.also)
             places = jnp.arange(len(seen.nats), dtype=jnp.int32)
-            number = part.get("pair", part.get("ids", places))  # what a person finds an example by
+            number = next((part[name] for name in ("line", "pair", "ids") if name in part), places)  # to find it by
             spoiled = jnp.where(jnp.isfinite(seen.nats), NONE, number).min()
             return terms.nats.sum(), ((seen.nats.sum(), seen.tokens.sum(), seen.scored.sum(), also, sums), spoiled)
 

@@ -11,21 +11,23 @@ from jaxtyping import Float
 
 from mdmjax.variance.enumeration import MaskLaw
 
+Number = float | Float[np.ndarray, "*n"]
 
-def loss_bias_bound(variance: float) -> float:
+
+def loss_bias_bound(variance: Number) -> Number:
     """min(V / 8, sqrt(V) / 2) >= E f(s^) - f(s) >= 0.
 
     The first since f'' <= 1/4; the second since f(z) + z/2 is 1/2-Lipschitz and E(s^ - s) = 0. And Var f(s^) <= V.
     """
-    return min(variance / 8, variance**0.5 / 2)
+    return np.minimum(variance / 8, variance**0.5 / 2)
 
 
-def gradient_bias_bound(variance: float, squared_norm: float, gradient_variance: float) -> float:
+def gradient_bias_bound(variance: Number, squared_norm: Number, gradient_variance: Number) -> Number:
     """(1/4) sqrt(V) sqrt(|grad s|^2 + V_g) >= |E g^ - g|, V_g = tr Cov(grad s^), for g^ = -sigmoid(-s^) grad s^."""
     return (variance * (squared_norm + gradient_variance)) ** 0.5 / 4
 
 
-def gradient_variance_bound(variance: float, squared_norm: float, gradient_variance: float) -> float:
+def gradient_variance_bound(variance: Number, squared_norm: Number, gradient_variance: Number) -> Number:
     """2 V_g + |grad s|^2 V / 8 >= tr Var(g^)."""
     return 2 * gradient_variance + squared_norm * variance / 8
 

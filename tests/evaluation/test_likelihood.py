@@ -11,6 +11,7 @@ import pytest
 from mdmjax.analysis.bounds import continuous_bound
 from mdmjax.analysis.tables import random_table, table_denoiser
 from mdmjax.evaluation import ExactScorer, Scorer, evaluate, padded_batches, summarise
+from mdmjax.process import Copies, ExactCount, single, systematic
 from mdmjax.training import MeshLayout, PmapLayout, make_mesh
 
 VOCAB, LENGTH, ROWS = 3, 4, 21
@@ -125,11 +126,11 @@ def test_an_error_bar_needs_two_rows_and_two_groups():
         Scorer(VOCAB, draws=0)
 
 
-@pytest.mark.parametrize("draws", [1, 3])
-def test_the_monte_carlo_error_covers_the_exact_bound(table, tokens, draws):
+@pytest.mark.parametrize("draws, ways", [(1, single), (3, single), (2, Copies(2))])
+def test_the_monte_carlo_error_covers_the_exact_bound(table, tokens, draws, ways):
     """200 repetitions; with 21 rows of 2 groups the normal interval of nominal 95 % covers about 93 %."""
     exact = jax.jit(jax.vmap(lambda row: continuous_bound(table, row, VOCAB)))(tokens).sum() / tokens.size
-    everywhere, score = np.ones(tokens.shape, bool), Scorer(VOCAB, draws, 2)
+    everywhere, score = np.ones(tokens.shape, bool), Scorer(VOCAB, draws, 2, ExactCount(systematic, ways=ways))
     batch = jax.tree.map(jnp.asarray, next(padded_batches(tokens, everywhere, ROWS)))
     keys = jax.random.split(jax.random.key(1), 200)
     nats = np.asarray(jax.jit(lambda keys: jax.lax.map(lambda key: score(table, batch, key), keys))(keys))

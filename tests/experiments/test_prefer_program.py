@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import programs
 import pytest
 
-from experiments import fine_tuned, prefer, prefer_arms, prefer_tasks, studies, train
+from experiments import fine_tuned, prefer, prefer_arms, prefer_tasks, runs, studies, train
 from experiments.configs.base_prefer import prefer as fields
 from experiments.prefer_arms import Way
 
@@ -132,9 +133,24 @@ def test_from_answers_to_preferences(run, tmp_path, monkeypatch, capfd):
     assert code == 0, errors
     found = json.loads((tmp_path / "prefer" / "report.json").read_text())
     assert "2x1: held-out pairs in order" in found["metrics"] and "2x1: right answers" not in found["metrics"]
+    one, start = runs.load(str(tmp_path / "prefer/arms/2x1/policy/1")), runs.load(str(tmp_path / "sft"))
+    assert one.step == start.step and one.vocabulary.size == start.vocabulary.size
+    moved = jax.tree.map(lambda a, b: float(abs(np.asarray(a) - b).max()), one.params, start.params)
+    assert 0 < max(jax.tree.leaves(moved)) < 0.01
+    kept = json.loads((tmp_path / "prefer/arms/2x1/result.json").read_text())
+    assert np.all(np.array(kept["probe"]["loss variance"]) <= kept["probe"]["score variance"])
+    assert min(kept["probe"]["gradient bias bound"] + kept["probe"]["gradient variance bound"]) > 0
     path.write_text(path.read_text().replace('"rejected": "3"', '"rejected": "2"', 1))
     code, _, errors = run(tmp_path / "prefer", **changes, train__steps=2, train__evaluate_every=2)
     assert code == 2 and "line 2: 'chosen' and 'rejected' are the same" in errors.splitlines()[-1]
+
+
+def test_an_autoregressive_start_is_refused(tmp_path):
+    config = fields()
+    config.data.path = str(tmp_path / "pairs.jsonl")
+    start = SimpleNamespace(workdir="ar", experiment=SimpleNamespace(autoregressive=True))
+    with pytest.raises(ValueError, match="start.run=ar: an autoregressive model has no masks"):
+        prefer_tasks.of_file(config.data, start)
 
 
 def test_names_of_arms():

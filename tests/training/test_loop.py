@@ -123,11 +123,12 @@ def test_a_step_is_checked_before_it_is_saved():
     assert fake.saved == (1,)
 
 
-@pytest.mark.parametrize("kind", ["example", "pair"])
+@pytest.mark.parametrize("kind", ["example", "pair", "the pair on line"])
 def test_the_one_to_blame_is_named(kind):
     fake = Fake(losses={2: np.nan})
     fake.also = {"spoiled": 17}
-    fake.rows = {"pair": np.array([17, 4])} if kind == "pair" else {}
+    fake.rows = {"pair": np.array([17, 4])} if "pair" in kind else {}
+    fake.rows |= {"line": np.array([17, 4])} if "line" in kind else {}
     with pytest.raises(NonFiniteLoss, match=rf"nan \(examples 2\.\.3, first that of {kind} 17\); the last good"):
         fake.run(checkpoint_every=1)
     assert all("spoiled" not in numbers for _, numbers in fake.written)

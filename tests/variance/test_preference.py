@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mdmjax.analysis import all_states, table_denoiser
 from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.objectives import Against, KeptBounds, Preference, elbos, negative_elbo
+from mdmjax.objectives.preference import Scores
 from mdmjax.process import Allocation, Continuous, Copies, ExactCount, iid, stratified, systematic
 from mdmjax.variance import (
     count_law,
@@ -316,6 +317,16 @@ def test_identities_of_the_score():
     other = jax.jit(Turned(VOCAB, fixed=5).scores)(both, swapped, jax.random.key(0))
     assert (jnp.abs(found.score(1.0)) > 1e-3).all()
     np.testing.assert_allclose(other.score(1.0), -found.score(1.0), rtol=1e-5)
+    moved = Scores(*(bounds.at[:, :, 0].add(2.5) for bounds in found))  # of both bounds of y_w
+    np.testing.assert_allclose(moved.score(1.0), found.score(1.0), atol=1e-5)
+
+
+def test_policy_and_reference_have_one_vocabulary():
+    _, both, batch = shown()
+    more = lambda tokens, t=None, *, at=None: jnp.zeros((*tokens.shape, VOCAB + 2))
+    for against in (Against(both.policy, more), Against(more, both.policy)):
+        with pytest.raises(ValueError, match="both must be of the vocabulary of 3 tokens"):
+            Preference(VOCAB).scores(against, batch, jax.random.key(0))
 
 
 def test_prompts_are_never_hidden():
