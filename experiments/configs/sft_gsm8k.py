@@ -3,7 +3,8 @@
 python -m experiments.train --config=experiments/configs/sft_gsm8k.py --config.data.path=FILE.jsonl --workdir=runs/sft
 
 Any file with a JSON object on each line will do: `--config.data.fields="('question','answer')"` names the two. The end
-of an answer is learnt and fills the row, so that a canvas of any length can be answered.
+of an answer is learnt and fills the row, so that a canvas of any length can be answered. Records that are longer than a
+row, 45 % of the 7,473 of GSM8K with 512 bytes, are left out, and counted in the report.
 """
 
 from experiments.configs.base import base, variant
@@ -15,8 +16,8 @@ def get_config(name: str = ""):
     config.data.update(
         source="answers", vocabulary="bytes", fields=("question", "answer"), length=512, skip_longer=True
     )
-    config.network.update(width=256, depth=4, heads=4, qk_norm=True)
-    config.train.update(steps=2000, batch=16, learning_rate=2e-3, warmup=100)
+    config.network.update(width=128, depth=4, heads=4, qk_norm=True)
+    config.train.update(steps=1500, batch=16, learning_rate=4e-3, warmup=100)
     config.sample.prompt = "Tom has 3 apples and buys 4 more. How many apples does he have?\n"
     quick = dict(
         data__length=256, network__width=32, network__depth=1, network__heads=2, train__steps=20, train__batch=8,
