@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from experiments.laws import choose, law_of, refit_of, schedule
+from experiments.laws import SPREADS, choose, law_of, refit_of, schedule
 from experiments.planners import planner
 from mdmjax import data, evaluation, networks, objectives, process, sampling, training, variance
 from mdmjax.data import Corpus, Vocabulary
@@ -289,34 +289,47 @@ class Experiment:
             shards=self.layout.shards, axis=self.layout.axis, refit=self.refit, refit_every=self.config.law.refit_every,
         )  # fmt: skip
 
-    def scorer(self, draws: int, groups: int) -> Callable:
-        """The bound's scorer, always under the exact-count law, whatever the training law is."""
+    def scorer(self, draws: int, groups: int, counts: str = "systematic") -> Callable:
+        """The bound's scorer, always under the exact-count law, whatever the training law is; `counts` says how the
+        numbers of masks are spread over the draws, or that all masks are enumerated."""
+        spread = choose(counts, "counts", SPREADS | dict(enumerate=None))
         if self.autoregressive:
             return evaluation.ExactScorer(self.nll())
-        law = process.ExactCount(process.systematic, schedule(self.config.law, "law"))
+        if spread is None:
+            if self.config.network.time:
+                raise ValueError("counts='enumerate': this model is told the time, and masks alone have none")
+            return evaluation.EnumeratedScorer(self.vocab, nll=self.nll())
+        law = process.ExactCount(spread, schedule(self.config.law, "law"))
         return evaluation.Scorer(self.vocab, draws, groups, law, self.nll(objectives.independent_share))
 
     @property
     def estimator(self) -> str:
         return "exact chain rule" if self.autoregressive else "exact-count negative ELBO"
 
-    def score(self, draws: int, groups: int, seed: int) -> Callable:
+    def score(self, draws: int, groups: int, seed: int, counts: str = "systematic") -> Callable:
         """The evaluation step `(params, batch) -> nats [B, groups]`, compiled once."""
-        root, scorer = key(seed, training.EVALUATION), self.scorer(draws, groups)
+        root, scorer = key(seed, training.EVALUATION), self.scorer(draws, groups, counts)
         return self.layout.map(lambda params, batch: scorer(self.model.bind(params), batch, root))
 
-    def evaluator(self, draws: int, groups: int, batch: int, seed: int) -> Callable:
-        """`evaluate(params, rows, progress) -> Bound`, compiled once. Its draws depend on `seed` and the row only."""
-        score = self.score(draws, groups, seed)
+    def row_scorer(self, draws: int, groups: int, batch: int, seed: int, counts: str = "systematic") -> Callable:
+        """`nats(params, rows, progress) -> [N, groups]`, compiled once. Its draws depend on `seed` and the row only."""
+        score = self.score(draws, groups, seed, counts)
         rank, ranks = self.layout.share
 
-        def evaluate(params, rows, progress=lambda rows: None) -> evaluation.Bound:
-            return evaluation.evaluate(
-                functools.partial(score, params), *rows, size=batch, estimator=self.estimator, put=self.layout.put,
-                progress=progress, rank=rank, ranks=ranks,
+        def nats(params, rows, progress=lambda rows: None) -> np.ndarray:
+            return evaluation.score_rows(
+                functools.partial(score, params), *rows, size=batch, put=self.layout.put, progress=progress, rank=rank,
+                ranks=ranks,
             )  # fmt: skip
 
-        return evaluate
+        return nats
+
+    def evaluator(self, draws: int, groups: int, batch: int, seed: int) -> Callable:
+        """`evaluate(params, rows, progress) -> Bound`: the summary of `row_scorer`."""
+        nats = self.row_scorer(draws, groups, batch, seed)
+        return lambda params, rows, *progress: evaluation.summarise(
+            nats(params, rows, *progress), rows[1].sum(1), self.estimator
+        )
 
     def planner(self, c: ConfigDict):
         """The planner of a `sample` group of fields."""

@@ -6,6 +6,8 @@ import time
 
 from experiments import build, cli, results, runs
 from experiments.configs.evaluate import get_config
+from experiments.study_arms import MOST_ENUMERATED
+from mdmjax import evaluation
 from mdmjax.reports import Report, write_report
 
 
@@ -34,13 +36,27 @@ def main(config, workdir):
     shards = experiment.layout.shards
     if config.batch < 1 or config.batch % shards:
         raise ValueError(f"batch={config.batch}: must be a multiple of {shards}, the number of devices")
-    evaluate = experiment.evaluator(config.draws, config.groups, config.batch, config.seed)
+    how = dict(draws=config.draws, groups=config.groups, batch=config.batch, seed=config.seed, counts=config.counts)
+    other = runs.load(config.against, say=cli.log) if config.against else None
+    kind = lambda run: (run.vocabulary.to_dict(), run.experiment.length, run.experiment.autoregressive)
+    if other and kind(other) != kind(trained):
+        raise ValueError(f"against={config.against}: is of another vocabulary, length or kind than {config.checkpoint}")
+    if config.counts == "enumerate" and rows[1].sum(1).max() > MOST_ENUMERATED:
+        raise ValueError(f"counts='enumerate': is for rows with at most {MOST_ENUMERATED} scored tokens")
+    runs_of = [trained, *([other] if other else [])]
+    scorers = [run.experiment.row_scorer(**how) for run in runs_of]
     cli.started()
 
-    with cli.progress(len(rows[0]), unit="row") as bar:
-        bound = evaluate(trained.params, rows, bar.update)
-    compare = config.baselines and own is not None and own.splits["train"].ndim == 1
+    nats, sizes = [], rows[1].sum(1)
+    for run, scorer in zip(runs_of, scorers, strict=True):
+        with cli.progress(len(rows[0]), unit="row") as bar:
+            nats.append(scorer(run.params, rows, bar.update))
+    bound = evaluation.summarise(nats[0], sizes, experiment.estimator)
     metrics = results.likelihood(corpus, split, bound)
+    if other:
+        difference = evaluation.paired(*nats, sizes, experiment.estimator).per_token
+        metrics[f"{config.checkpoint} - {config.against}"] = difference
+    compare = config.baselines and own is not None and own.splits["train"].ndim == 1
     baselines = results.baselines(own.splits["train"], corpus, split) if compare else {}
     if len(rows[0]) < len(everything[0]):  # the n-grams read on, from row to row
         metrics = results.noted(metrics, f"{len(rows[0]):,} of {len(everything[0]):,} rows")

@@ -23,7 +23,9 @@ def get_config(name: str = ""):
             split="test",  # of the model's own data
             rows=0,  # at most that many rows, evenly spaced; 0: all
             batch=32,
-            draws=8,  # masks in a systematic set
+            against="",  # the workdir of another run, whose bound is subtracted row by row, under the same draws
+            counts="systematic",  # of masks in a set: iid | stratified | systematic | enumerate: all of short rows
+            draws=8,  # masks in a set
             groups=4,  # independent sets, for the Monte Carlo error
             baselines=True,  # n-grams of order 0 to 4, counted on the model's training text
         )

@@ -98,8 +98,8 @@ class Bound:
         bits = self.per_token.scaled(1 / math.log(2), "bits/token")
         nats, perplexity = self.per_token, math.exp(self.per_token.mean)
         error = perplexity * nats.standard_error
-        out = {"nats_per_token": nats, "bits_per_token": bits}
-        out["perplexity"] = dataclasses.replace(nats, mean=perplexity, standard_error=error, unit="")
+        perplexity = dataclasses.replace(nats, mean=perplexity, standard_error=error, unit="")
+        out = {"perplexity": perplexity, "nats_per_token": nats, "bits_per_token": bits}
         if characters_per_token:
             out["bits_per_char"] = bits.scaled(1 / characters_per_token, "bits/char")
         return out

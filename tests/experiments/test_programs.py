@@ -104,6 +104,16 @@ def test_evaluate_own_data_and_another_text(run, place, trained):
     assert other["facts"]["data"]["sha256"] != training["facts"]["data"]["sha256"]
 
 
+def test_two_runs_compared_row_by_row(run, place, trained):
+    """A run against itself is even to the bit, for it has the same draws; counts may be drawn in other ways."""
+    flags = f"--config.against={trained}", "--config.counts=iid", "--config.rows=8", "--config.split=validation"
+    assert run(evaluate, *use("evaluate", place, "paired", trained, *flags))[0] == 0
+    found = read(place / "paired")["metrics"]
+    (difference,) = (found[name] for name in found if " - " in name)
+    assert difference["mean"] == difference["standard_error"] == 0 and "paired" in difference["estimator"]
+    assert found["perplexity"]["mean"] == pytest.approx(math.exp(found["nats_per_token"]["mean"]))
+
+
 def test_changed_data_is_noticed(run, place, trained):
     text = place / "text.txt"
     kept = text.read_text()
@@ -365,11 +375,14 @@ def test_data_with_only_a_training_split(run, place, monkeypatch):
         ("batch=12", ["batch=12", "multiple of 8"]),
         ("groups=1", ["groups >= 2"]),
         ("rows=1", ["at least 2"]),
+        ("counts=all", ["counts='all'", "iid, stratified, systematic, enumerate"]),
+        ("counts=enumerate", ["at most 10 scored tokens"]),
+        ("against=nowhere", ["no training run", "nowhere"]),
     ],
 )
 def test_an_evaluation_that_will_not_do(run, place, trained, change, words):
     name, _, value = change.partition("=")
-    value = place / value if name in ("path", "checkpoint") else value
+    value = place / value if name in ("path", "checkpoint", "against") else value
     assert_refused(run(evaluate, *use("evaluate", place, "refused", trained, f"--config.{name}={value}")), *words)
 
 
