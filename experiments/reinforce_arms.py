@@ -110,7 +110,7 @@ class Arm(Runs):
             "arm": self.name,
             "right": self.right(outcome.state.average).tolist(),
             "curve": [
-                [row["step"], *(row[f"wrong/{s}"] for s in range(self.seeds))] for row in rows if "wrong/0" in row
+                [row["step"], *(1 - row[f"wrong/{s}"] for s in range(self.seeds))] for row in rows if "wrong/0" in row
             ],
             "rewards": [[row["step"], row["reward"]] for row in rows if "reward" in row],
             "bias": [self.bias(self.start), self.bias(outcome.state.average)],

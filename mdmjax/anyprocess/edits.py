@@ -44,7 +44,7 @@ def compile_edits(state: State, edits: Iterable[Edit], mask: int) -> tuple[list[
     Positions are those of the text as the edits before have left it. ValueError for a position outside it or a value
     outside 0..mask-1, and should the moves not lead to the edited text.
     """
-    steps = []
+    steps, state = [], tuple(state)
     for edit in edits:
         (at, *_), text = edit, state
         if not 0 <= at < len(text):

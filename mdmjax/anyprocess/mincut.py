@@ -87,6 +87,8 @@ class _Text(NamedTuple):
 
 
 def _read(state: State) -> _Text:
+    if _ID["NODES"] not in state:
+        raise ValueError(f"{state}: no text of a graph (`graph_state`), for NODES is not in it")
     middle = state.index(_ID["NODES"])
     width = state.index(_CLOSE, middle) - middle
     edges = list(range(7, middle, width + 1))

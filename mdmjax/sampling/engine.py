@@ -92,8 +92,7 @@ def sample(
     Pure: works under jit, vmap, pmap and shard_map. Outside jit it is compiled anew at each call; see `jit_sampler`.
     Raises ValueError for tokens that are neither a value, nor the mask, nor PAD (V + 1); under jit nobody looks.
     """
-    _check(tokens, vocab, capacity)
-    tokens = jnp.asarray(tokens)
+    tokens = _checked(tokens, vocab, capacity)
     batch, length = tokens.shape
     ids = jnp.arange(batch) if ids is None else ids
     row_keys = example_keys(key, ids)
@@ -161,7 +160,7 @@ def jit_sampler(
         return sample(denoiser, planner, tokens, vocab=vocab, key=key, ids=ids, **choices)
 
     def run(params, tokens: Int[Array, "B L"], key: Key[Array, ""], ids: Int[Array, "B"] | None = None) -> Samples:
-        _check(tokens, vocab)
+        tokens = _checked(tokens, vocab)
         return compiled(params, tokens, key, ids)
 
     return run
@@ -228,13 +227,14 @@ def _propose(
     return jax.lax.cond((turn.candidates.sum(1) > capacity).any(), everywhere, at_candidates)
 
 
-def _check(tokens, vocab: int, capacity: int | None = None):
+def _checked(tokens, vocab: int, capacity: int | None = None) -> Int[Array, "B L"]:
+    tokens = jnp.asarray(tokens)
     if tokens.ndim != 2 or tokens.shape[1] < 1 or not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise ValueError(f"tokens {tokens.dtype}{list(tokens.shape)}: must be integers [B, L] with L >= 1")
     if capacity is not None and capacity < 1:
         raise ValueError(f"capacity={capacity}: must be >= 1")
     if isinstance(tokens, jax.core.Tracer) or not getattr(tokens, "is_fully_addressable", True):
-        return
+        return tokens
     host = np.asarray(tokens)
     wrong = (host < 0) | (host > vocab + 1)
     if wrong.any():
@@ -243,3 +243,4 @@ def _check(tokens, vocab: int, capacity: int | None = None):
             f"tokens[{row}, {position}] = {host[row, position]}: must be a value in 0..{vocab - 1}, the mask {vocab}, "
             f"or padding {vocab + 1}"
         )
+    return tokens

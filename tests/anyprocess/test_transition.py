@@ -240,6 +240,14 @@ def test_a_protected_prefix_stays():
     np.testing.assert_array_equal(np.asarray(allowed.insert)[last], np.asarray(controls.insert)[last])
 
 
+def test_masks_of_a_protected_prefix_are_filled():
+    """They cannot wait, for that is said by remask; behind the prefix they can."""
+    canvas = Canvas(jnp.array([[0, MASK, 1, MASK]]), jnp.array([4]), jnp.zeros(1, bool))
+    wait = Controls(*(jnp.full((1, 4), x) for x in (2, True, 0, False)))
+    out = run(canvas, jax.jit(protect)(wait, jnp.array([3])), variant=VARIANTS[0])
+    assert out.tokens.tolist() == [[0, 2, 1, MASK]]
+
+
 # ---- any order without edits -----------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,7 @@ def test_rewards_raise_answers(run, tmp_path):
     reward = np.array(first["curves"]["espo: reward"]["y"])
     assert len(reward) == 40 and reward[-8:].mean() > reward[:8].mean() + 0.05 and "espo" in out
     assert set(first["facts"]["right answers by seed, %"]) == {"start", "espo"}
+    assert first["curves"]["espo: right"]["y"][-1] == pytest.approx(first["metrics"]["espo: right answers"]["mean"])
     (row,) = first["facts"]["bias against B, nats"]
     assert (
         row["surrogate"] == "coupled counts" and row["surrogate - B, end"].startswith("0") and "coupled counts" in out
