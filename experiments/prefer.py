@@ -17,11 +17,10 @@ from experiments.configs.base_prefer import prefer as fields
 from experiments.fine_tuned import Start
 from experiments.prefer_arms import Arm
 from experiments.prefer_probe import right
-from experiments.prefer_tasks import TASKS, own_answers
+from experiments.prefer_tasks import TASKS
 from experiments.train import exit_when_told
 from mdmjax.reports import to_json, write_report
 
-OWN = 8  # use of the seed's key: the start's own answers
 POSITIVE = (
     "seeds", "data.digits", "train.steps", "train.batch", "train.log_every",
     "train.evaluate_every", "evaluate.batch", "evaluate.pairs",
@@ -50,7 +49,7 @@ def main(config, workdir):
         f"{workdir} holds arms of another start, or on other pairs ({workdir / 'task.json'}): give another folder"
     )
     cli.keep(workdir / "task.json", to_json(task.meta), otherwise)
-    cli.log(f"{len(task.sources(1)[0]):,} pairs of {task.length} tokens; {len(names)} arms of {config.seeds} seeds")
+    cli.log(f"{len(task.pairs):,} pairs of {task.length} tokens; {len(names)} arms of {config.seeds} seeds")
 
     if run:
         params, seconds = given, 0.0
@@ -63,8 +62,6 @@ def main(config, workdir):
     if task.judged:
         cli.log(f"the start answers {100 * np.mean(before['right']):.1f} % right")
 
-    if config.task == "sums" and config.data.rejected == "own":
-        task = own_answers(task, model, params, build.key(config.seed, OWN))
     arms = [Arm(config, task, name, model, params) for name in names]
 
     def result_of(arm, folder, outcome):

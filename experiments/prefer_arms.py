@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,10 @@ class Arm(Runs):
     # ---- parts
 
     @property
-    def pairs(self) -> Sequence[Any]:
-        """The source of each seed's training batches."""
-        sources = self.task.sources(self.seeds)
-        if self.way is not None:
-            return sources
-        return [data.RowSource(source.tokens[:, 0], source.eligible[:, 0]) for source in sources]
+    def pairs(self) -> Any:
+        """The source of the training batches."""
+        pairs = self.task.pairs
+        return pairs if self.way is not None else data.RowSource(pairs.tokens[:, 0], pairs.eligible[:, 0])
 
     @property
     def calls(self) -> int:
@@ -143,8 +141,7 @@ class Arm(Runs):
         c = self.config.prefer
         draws = f"{self.way} {c.law} {c.eps} {self.task.schedule} {self.config.seed}"
         what = [np.asarray(training.fingerprint(self.start))]
-        different = {id(source): source for source in self.task.sources(self.seeds)}.values()
-        what += [x for source in different for x in (source.tokens, source.eligible)]
+        what += [self.task.pairs.tokens, self.task.pairs.eligible]
         known = b"".join(x.tobytes() for x in what) + draws.encode()
         path = folder / f"bounds_{hashlib.sha256(known).hexdigest()[:16]}.npy"
         if not path.exists():
@@ -155,18 +152,17 @@ class Arm(Runs):
         return self.start, np.load(path)
 
     def _bounds(self) -> np.ndarray:
-        sources, size = self.task.sources(self.seeds), self.config.evaluate.batch
-        count = len(sources[0])
+        count = len(self.task.pairs)
 
         @jax.jit
         def bounds(params, batch):
             both = lambda p: Against(self.model.bind(p), self.model.bind(p))
             one = lambda p, batch: self.objective.scores(both(p), batch, jax.random.key(0)).reference  # key: not read
-            return jnp.moveaxis(jax.vmap(one)(params, batch), 1, 3)
+            return jnp.moveaxis(jax.vmap(one, (0, None))(params, batch), 1, 3)
 
         parts = []
-        for part in _parts(count, size):
-            batch = studies.stacked([source.gather(part) for source in sources])
+        for part in _parts(count, self.config.evaluate.batch):
+            batch = self.task.pairs.gather(part)
             parts.append(np.asarray(bounds(self.start, batch | {"ids": batch["pair"]})))
         return np.concatenate(parts, 1)[:, :count]
 

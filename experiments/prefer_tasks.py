@@ -1,16 +1,15 @@
 """What preferences are about: sums, right and with a slip, rows of two Markov chains, or the pairs of a file."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import build, laws, studies, study_tasks
-from mdmjax import data, networks, objectives, process, sampling
+from experiments import laws, study_tasks
+from mdmjax import data, objectives, process
 from mdmjax.base import Schedule
 
 
@@ -19,7 +18,7 @@ class Task:
     """Pairs of answers to one prompt, the preferred one first."""
 
     vocabulary: data.Vocabulary
-    pairs: data.PairSource | tuple[data.PairSource, ...]  # to learn from; several: each seed has its own
+    pairs: data.PairSource  # to learn from
     held_out: data.PairSource  # of other prompts
     start: data.RowSource | None = None  # what a policy is fine-tuned on before it learns preferences
     judged: tuple[np.ndarray, np.ndarray] | None = None  # (tokens, eligible) [N, L] of prompts with an exact answer
@@ -31,10 +30,6 @@ class Task:
     def length(self) -> int:
         return self.held_out.tokens.shape[2]
 
-    def sources(self, seeds: int) -> Sequence[data.PairSource]:
-        """The pairs of each seed."""
-        return self.pairs if isinstance(self.pairs, tuple) else (self.pairs,) * seeds
-
     @property
     def vocab(self) -> int:
         return self.vocabulary.size
@@ -45,7 +40,6 @@ def sums(c: ConfigDict, run: Any = None) -> Task:
     pairs and what is judged are of other sums."""
     if run is not None:
         raise ValueError("start.run: sums have a start of their own; leave it out, or give task='pairs' and data.path")
-    build.choose(c.rejected, "data.rejected", dict(slips=0, own=0))
     if not 0 <= c.slips <= 1:
         raise ValueError(f"data.slips={c.slips}: must be in [0, 1]")
     for name in ("rows", "pairs", "judged", "held_out"):
@@ -88,18 +82,6 @@ def markov(c: ConfigDict, run: Any = None) -> Task:
     pairs = data.PairSource(tokens, np.ones(tokens.shape, bool))
     start = data.RowSource(rows, np.ones(rows.shape, bool))
     return Task(characters, pairs, pairs, start, meta={"name": f"one Markov chain of {c.states} states or another"})
-
-
-def own_answers(task: Task, model: networks.Model, params: Any, key: jax.Array) -> Task:
-    """The task with pairs of a right answer and one that each seed [S] of a policy gives itself, drawn a token a call,
-    the most certain first; where that is right too, the other answer stays what it was."""
-    tokens, eligible = task.pairs.tokens, task.pairs.eligible
-    planner = sampling.Confidence(process.Linear(), int(eligible[0, 0].sum()))
-    given = studies.decoded(model, planner, task.vocab, params, tokens[:, 0], eligible[:, 0], key)
-    wrong = (given != tokens[:, 0]).any(2)
-    other = np.where(wrong[..., None], given, tokens[:, 1])
-    pairs = tuple(data.PairSource(np.stack([tokens[:, 0], own], 1), eligible) for own in other)
-    return dataclasses.replace(task, pairs=pairs, meta=task.meta | {"pairs of own answers": wrong.mean(1).tolist()})
 
 
 def of_file(c: ConfigDict, run: Any = None) -> Task:

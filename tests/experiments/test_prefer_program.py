@@ -9,7 +9,7 @@ import numpy as np
 import programs
 import pytest
 
-from experiments import fine_tuned, prefer, prefer_arms, prefer_tasks, runs, studies, train
+from experiments import prefer, prefer_arms, prefer_tasks, runs, train
 from experiments.configs.base_prefer import prefer as fields
 from experiments.prefer_arms import Way
 
@@ -66,30 +66,6 @@ def test_kept_bounds_are_those_of_the_reference(run, tmp_path, arm):
     for name in compared:
         curve = one["curves"][name]
         assert curve["y"] == pytest.approx(other["curves"][name]["y"], rel=1e-3, abs=1e-5), name
-
-
-def test_own_answers_are_preferred_to_where_they_are_wrong(monkeypatch):
-    """Each seed has its own pairs: its answer against the right one, or the slip where it is right."""
-    config = fields()
-    config.data.update(digits=1, rows=40, pairs=20, held_out=20, judged=20)
-    task = prefer_tasks.sums(config.data)
-    model = fine_tuned.model_of(config, task)
-    params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 2))
-    own = prefer_tasks.own_answers(task, model, params, jax.random.key(1))
-    right, slips = task.pairs.tokens[:, 0], task.pairs.tokens[:, 1]
-    first, second = own.sources(2)
-    for source in (first, second):
-        rejected = source.tokens[:, 1]
-        assert (source.tokens[:, 0] == right).all() and (rejected != right).any(1).all()
-        assert (rejected == right)[~source.eligible[:, 1]].all() and (rejected < task.vocab).all()
-    assert (first.tokens != second.tokens).any()
-    given = np.stack([first.tokens[:, 1], right])
-    given[0, ::2] = right[::2]
-    monkeypatch.setattr(studies, "decoded", lambda *_: given)
-    own = prefer_tasks.own_answers(task, model, params, jax.random.key(1))
-    assert own.meta["pairs of own answers"] == [0.5, 0.0]
-    assert (own.pairs[0].tokens[::2, 1] == slips[::2]).all() and (own.pairs[1].tokens[:, 1] == slips).all()
-    assert (own.pairs[0].tokens[1::2, 1] == first.tokens[1::2, 1]).all()
 
 
 @pytest.mark.slow
@@ -177,7 +153,6 @@ def test_names_of_arms():
         (dict(data__digits=1), "data.digits=1: must be in 1..3, with at least as many sums"),
         (dict(mesh__data=3), "mesh={'data': 3, 'fsdp': 1, 'tensor': 1}: there are 8 devices, and data x fsdp of them"),
         (dict(task="markov", data__states=1), "data.states=1"),
-        (dict(data__rejected="none"), "data.rejected='none': choose one of slips, own"),
         (dict(data__slips=1.5), "data.slips=1.5: must be in [0, 1]"),
         (dict(data__judged=1), "data.judged=1: must be at least 2"),
         (dict(task="pairs"), "start.run is empty"),

@@ -26,6 +26,7 @@ KEPT = {
     **{f"anyprocess/{name}": name for name in ("parity", "sudoku4", "sudoku9", "sudoku9_baselines", "dyck", "mincut")},
     "anyprocess/text_selfcorrect": "text_selfcorrect",
     **{f"prefer/{name}": f"prefer_{name}" for name in ("arithmetic", "ablation")},
+    **{f"reinforce/{name}": f"reinforce_{name}" for name in ("arithmetic", "countdown")},
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
 }
 
@@ -105,6 +106,8 @@ def test_kept_policies_and_preferences_are_what_the_readme_says_of_them():
     gain = {arm: sums[f"{arm} - start: right answers"] for arm in ("8x1", "fine_tuning")}
     assert all(x["mean"] > 2 * x["standard_error"] for x in gain.values())
     assert gain["fine_tuning"]["mean"] > gain["8x1"]["mean"]
+    ahead = sums["8x1 - 1x1+apart+iid: right answers"]
+    assert (round(ahead["mean"], 1), round(ahead["standard_error"], 1)) == (2.2, 0.6)
     of = lambda name, arm: kept(f"prefer/{name}")["metrics"][f"{arm}: variance of the score"]["mean"]
     assert of("arithmetic", "8x1") < of("arithmetic", "1x1+apart+iid") / 10
     for draws in ("1x1", "4x1", "8x1"):
@@ -113,6 +116,22 @@ def test_kept_policies_and_preferences_are_what_the_readme_says_of_them():
         assert of("ablation", f"{n}x1+iid") < of("ablation", f"1x{n}+iid")
     for way in ("+iid", "+apart+iid"):
         assert of("ablation", f"8x1{way}") < of("ablation", f"4x1{way}") < of("ablation", f"1x1{way}")
+
+
+def test_kept_rewards_are_what_the_readme_says_of_them():
+    found = kept("reinforce/arithmetic")
+    gain = {arm: found["metrics"][f"{arm} - start: right answers"] for arm in found["config"]["arms"]}
+    assert all(x["mean"] > 2 * x["standard_error"] for x in gain.values())
+    low = {arm for arm, x in gain.items() if x["mean"] < 10}
+    assert low == {"diffu_grpo", "wd1"} and min(x["mean"] for arm, x in gain.items() if arm not in low) > 24
+    countdown = kept("reinforce/countdown")
+    gain = [countdown["metrics"][f"{arm} - start: right answers"] for arm in countdown["config"]["arms"]]
+    assert all(0 < x["mean"] < 5 for x in gain)
+    assert max(x["mean"] for x in gain) - min(x["mean"] for x in gain) < 2 * max(x["standard_error"] for x in gain)
+    for report in (found, countdown):
+        bias = {row["surrogate"]: row["surrogate - B, start"] for row in report["facts"]["bias against B, nats"]}
+        assert bias["coupled counts"] == bias["exact count"] == "0"
+        assert all(not bias[name].startswith("0 ") and bias[name] != "0" for name in ("mean field", "coupled rates"))
 
 
 def test_a_changed_number_is_noticed(tmp_path):
