@@ -1,5 +1,6 @@
 """Running the programs from tests: in this process where that will do, as a user would where it will not."""
 
+import json
 import os
 import signal
 import subprocess
@@ -110,3 +111,23 @@ def kill_when(child: subprocess.Popen, condition, number=signal.SIGKILL) -> int:
         return child.wait(timeout=120)
     finally:
         child.kill()
+
+
+def arguments(place, workdir, **changes):
+    return train_flags(place / "text.txt", place / workdir, place / "cache", **changes)
+
+
+def read(workdir):
+    return json.loads((workdir / "report.json").read_text())
+
+
+def use(program, place, workdir, trained, *changes):
+    config = f"--config=experiments/configs/{program}.py:quick"
+    return [config, f"--workdir={place / workdir}", f"--config.checkpoint={trained}", *changes]
+
+
+def assert_refused(result, *words):
+    code, out, errors = result
+    assert code == 2, errors
+    assert len(errors.splitlines()) == 1 and errors.startswith("error: ") and "Traceback" not in errors + out
+    assert all(word in errors for word in words), errors
