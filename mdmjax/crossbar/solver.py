@@ -1,0 +1,184 @@
+"""What a crossbar computes: device voltages and output currents with the resistance of its wires, exactly.
+
+The voltages X over the devices of a tile satisfy (device form, MN unknowns; standard circuit theory)
+
+    X + r_w (G.X) P_N + r_b P_M (G.X) = V 1^T,        I[k] = sum_j G[j,k] X[j,k],
+
+with "." by elements and the path matrices of `wires`. With s = sqrt(G) and y = s.X it is symmetric and positive
+definite, A y = y + s.L(s.y) = s.(V 1^T), with eigenvalues in [1, 1 + kappa], and conjugate gradients solve it. Cells
+that conduct nothing, no resistance and no conductance at all are regular.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mdmjax.crossbar.wires import Wires, drop, inverse_path_matrix, largest_eigenvalue
+
+
+class Solved(NamedTuple):
+    """What a tile does."""
+
+    currents: Float[Array, "*b N"]
+    voltages: Float[Array, "*b M N"]  # over the devices
+    residual: Float[Array, "*b"]  # |b - A y| / |b| of the iteration's own vector; 0 where b is 0
+
+
+class NotConverged(ArithmeticError):
+    """Conjugate gradients have not come near enough to the solution."""
+
+
+def condition(conductance_max: float, rows: int, columns: int, wires: Wires) -> float:
+    """kappa = G_max (r_w lambda_N + r_b lambda_M), a bound: eigenvalues of A are in [1, 1 + kappa]."""
+    return conductance_max * (
+        float(wires.word) * largest_eigenvalue(columns) + float(wires.bit) * largest_eigenvalue(rows)
+    )
+
+
+def iterations_for(tolerance: float, kappa: float) -> int:
+    """n = ceil(sqrt(1 + kappa) / 2 ln(2 / eps)): so many bring the error in the energy norm below eps of the first."""
+    return max(1, math.ceil(math.sqrt(1 + kappa) / 2 * math.log(2 / tolerance)))
+
+
+def _safe(a: Array, b: Array) -> Array:
+    """a / b, and 0 for 0 / 0."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+
+
+def device_voltages(
+    conductance: Float[Array, "*b M N"],
+    source: Float[Array, "*b M N"],
+    wires: Wires,
+    iterations: int,
+    sums: bool = False,
+) -> tuple[Float[Array, "*b M N"], Float[Array, "*b"]]:
+    """(X, residual) of A y = s.source by so many steps of conjugate gradients; any source, not only V 1^T.
+
+    Tiles are independent: one that has converged stands still. X is source - L(s.y), which is defined at cells that
+    conduct nothing too.
+    """
+    s = jnp.sqrt(conductance)
+    apply = lambda y: y + s * drop(s * y, wires, sums=sums)
+    inner = lambda a, b: (a * b).sum((-2, -1), keepdims=True)
+    b = s * source
+    r, enough = b - apply(b), jnp.square(jnp.finfo(b.dtype).eps) * inner(b, b)  # beyond it there is rounding alone
+
+    def step(state, _):
+        y, r, p, rr = state
+        ap = apply(p)
+        a = jnp.where(rr > enough, _safe(rr, inner(p, ap)), 0)
+        y, r = y + a * p, r - a * ap
+        new = inner(r, r)
+        return (y, r, r + _safe(new, rr) * p, new), None
+
+    (y, r, _, rr), _ = jax.lax.scan(step, (b, r, r, inner(r, r)), None, length=iterations)
+    return source - drop(s * y, wires, sums=sums), jnp.sqrt(_safe(rr, inner(b, b)))[..., 0, 0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _currents(conductance, inputs, wires, iterations, sums):
+    source = jnp.broadcast_to(inputs[..., None], conductance.shape)
+    voltages, residual = device_voltages(conductance, source, wires, iterations, sums)
+    return Solved((conductance * voltages).sum(-2), voltages, residual)
+
+
+def _forward(conductance, inputs, wires, iterations, sums):
+    found = _currents(conductance, inputs, wires, iterations, sums)
+    return found, (conductance, found.voltages, wires)
+
+
+def _backward(iterations, sums, kept, slopes):
+    conductance, voltages, wires = kept
+    source = jnp.broadcast_to(slopes.currents[..., None, :], conductance.shape)
+    other, _ = device_voltages(conductance, source, wires, iterations, sums)
+    own, its = conductance * voltages, conductance * other
+    by = lambda word, bit: -(its * drop(own, Wires(word, bit), sums=sums)).sum()
+    like = lambda value, old: jnp.asarray(value, jnp.result_type(old))
+    return voltages * other, its.sum(-1), Wires(like(by(1.0, 0.0), wires.word), like(by(0.0, 1.0), wires.bit))
+
+
+_currents.defvjp(_forward, _backward)
+
+
+def solve(
+    conductance: Float[Array, "*b M N"],
+    inputs: Float[Array, "*b M"],
+    wires: Wires,
+    *,
+    iterations: int,
+    sums: bool = False,
+) -> Solved:
+    """Currents, device voltages and the residual of each tile, for conductances in 1 / R_on and inputs V.
+
+    `currents` is differentiable in conductances, inputs and both wire resistances by one more solve (the adjoint: with
+    X^V of the inputs, X^c of the source 1 c^T and Z = G.X, d(c.I)/dG = X^V.X^c, d/dV_j = sum_k Z^c[j,k],
+    d/dr_w = -<Z^c, Z^V P_N>, d/dr_b = -<Z^c, P_M Z^V>); voltages and residual have no gradient. The caller decides
+    whether the residual will do: `require`. How many iterations: `iterations_for`. Pure, for any leading axes.
+    """
+    word, bit = (jnp.asarray(r, conductance.dtype) for r in wires)
+    found = _currents(conductance, inputs, Wires(word, bit), iterations, sums)
+    return found._replace(
+        voltages=jax.lax.stop_gradient(found.voltages), residual=jax.lax.stop_gradient(found.residual)
+    )
+
+
+def require(found: Solved, tolerance: float) -> Solved:
+    """The same, seen by the host. Raises NotConverged with the worst tile and its residual, where one is above."""
+    require_residual(np.asarray(found.residual), tolerance)
+    return found
+
+
+def require_residual(residual: Float[np.ndarray, "*b"], tolerance: float, first: int = 0) -> None:
+    """NotConverged for a residual above the tolerance, or none that is a number; tiles are counted from `first`."""
+    worst = np.unravel_index(np.argmax(np.where(np.isnan(residual), np.inf, residual)), residual.shape)
+    if not residual[worst] <= tolerance:
+        where = f"tile {', '.join(str(first + i) for i in worst)}" if worst else "the tile"
+        raise NotConverged(
+            f"{where}: the residual is {residual[worst]:.3g}, above {tolerance:.3g}: more iterations are needed, or "
+            "the wires are too resistive for the devices"
+        )
+
+
+def effective_conductance(
+    conductance: Float[Array, "*b M N"], wires: Wires, *, iterations: int, sums: bool = False
+) -> tuple[Float[Array, "*b N M"], Float[Array, "*b"]]:
+    """(G_eff, the largest residual): I = G_eff V for every V, for the network is linear.
+
+    By M sources e_j 1^T, or N adjoint ones 1 e_k^T where these are fewer; one after the other over the sources, so that
+    the memory is that of the tiles.
+    """
+    rows, columns = conductance.shape[-2:]
+    few = rows <= columns
+
+    def one(unit):
+        source = jnp.broadcast_to(unit[:, None] if few else unit[None, :], conductance.shape)
+        voltages, residual = device_voltages(conductance, source, wires, iterations, sums)
+        return (conductance * voltages).sum(-2 if few else -1), residual
+
+    found, residual = jax.lax.map(one, jnp.eye(rows if few else columns, dtype=conductance.dtype))
+    return (jnp.moveaxis(found, 0, -1) if few else jnp.moveaxis(found, 0, -2)), residual.max(0)
+
+
+def nodal(
+    conductance: Float[np.ndarray, "M N"], inputs: Float[np.ndarray, "M"], wires: Wires
+) -> Float[np.ndarray, "N"]:
+    """Currents by Kirchhoff's laws at all 2 MN nodes, dense: the oracle of small tiles, in float64.
+
+    [[I (x) T_N / r_w + Gamma, -Gamma], [-Gamma, T_M (x) I / r_b + Gamma]] [u; w] = [V (x) e_0 / r_w; 0], I = w_0 / r_b.
+    ValueError for a wire without resistance.
+    """
+    if not (wires.word > 0 and wires.bit > 0):
+        raise ValueError(f"{wires}: the nodal form needs resistances above 0")
+    rows, columns = conductance.shape
+    gamma = np.diag(np.asarray(conductance, np.float64).ravel())
+    word = np.kron(np.eye(rows), inverse_path_matrix(columns)) / wires.word + gamma
+    bit = np.kron(inverse_path_matrix(rows), np.eye(columns)) / wires.bit + gamma
+    source = np.zeros((2, rows, columns))
+    source[0, :, 0] = np.asarray(inputs, np.float64) / wires.word
+    nodes = np.linalg.solve(np.block([[word, -gamma], [-gamma, bit]]), source.ravel())
+    return nodes[rows * columns :][:columns] / wires.bit
