@@ -82,6 +82,20 @@ TABLES = BENCHMARKS | {
         f"anyprocess_{name}": _anyprocess(name)
         for name in ("parity", "sudoku4", "sudoku9", "sudoku9_baselines", "mincut")
     },
+    "fine_tuning": Table(
+        "fine_tuning/*/report.json",
+        [
+            Column("data", ("facts", "data", "name")),
+            Column("records", ("facts", "data", "splits", "train", "rows"), count),
+            Column("left out", ("facts", "data", "left out, for they are longer than a row"), count),
+            Column("parameters", ("facts", "parameters"), count),
+            Column("steps", ("facts", "steps"), count),
+            Column("validation, bits/byte", ("metrics", "validation bits_per_token"), estimate),
+            Column("test, bits/byte", ("metrics", "test bits_per_token"), estimate),
+            Column("wall time", ("wall_seconds",), duration),
+            COMMIT,
+        ],
+    ),
     **{f"prefer_{name}": _prefer(name, *shown) for name, shown in PREFER.items()},
     **{f"reinforce_{name}": _reinforce(name) for name in ("arithmetic", "countdown")},
     "surrogates": Table(

@@ -5,6 +5,8 @@ python -m experiments.train --config=experiments/configs/sft_gsm8k.py --config.d
 Any file with a JSON object on each line will do: `--config.data.fields="('question','answer')"` names the two. The end
 of an answer is learnt and fills the row, so that a canvas of any length can be answered. Records that are longer than a
 row, 45 % of the 7,473 of GSM8K with 512 bytes, are left out, and counted in the report.
+
+An hour on one core. To expect: 1.7 bits a byte, and answers that have the form of an answer.
 """
 
 from experiments.configs.base import base, variant
