@@ -3,7 +3,8 @@
 python -m experiments.anyprocess --config=experiments/configs/parity.py --workdir=runs/parity
 
 Fifteen minutes on 2 CPU cores, of which the policies of all five seeds take 17 seconds to train and 50 with all their
-tests (`--config.arms="('any_process',)"`); `:quick` takes a minute. To expect: 100 % at every length, and the others at chance for strings longer than those they have seen.
+tests (`--config.arms="('any_process',)"`); `:quick` takes a minute. To expect: 100 % at every length, and the others at
+chance for strings longer than those they have seen.
 """
 
 from experiments.configs.base import variant
