@@ -53,10 +53,7 @@ def main(config, workdir):
             raise ValueError(f"data.{name}={tuple(config.data[name])}: must not be negative")
     if config.data.terminal < 0:
         raise ValueError(f"data.terminal={config.data.terminal}: must not be negative")
-    for name in POSITIVE:
-        group, _, field = name.rpartition(".")
-        if (value := (config[group] if group else config)[field]) < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
+    build.check_positive(config, POSITIVE)
     own = lambda write: cli.check_workdir(workdir, config, defaults=cli.to_dict(fields()), write=write)
     own(False)
     task = make(

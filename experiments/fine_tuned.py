@@ -37,6 +37,13 @@ def placed(model: networks.Model, layout: training.MeshLayout) -> networks.Model
     return networks.transformer(config)
 
 
+def with_slips(share: float, right: np.ndarray, slipped: np.ndarray) -> np.ndarray:
+    """Rows that a start reads, of which about a share has its slip. ValueError for a share outside [0, 1]."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"data.slips={share}: must be in [0, 1]")
+    return np.where((np.random.default_rng(0).random(len(right)) < share)[:, None], slipped, right)
+
+
 class Runs:
     """What the start and the arms share: all seeds are one program, whose devices share the rows of every seed."""
 

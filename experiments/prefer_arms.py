@@ -183,10 +183,8 @@ class Arm(Runs):
         batch = self.task.held_out.gather(np.arange(min(self.config.evaluate.pairs, len(self.task.held_out))))
         batch = {name: jnp.asarray(x) for name, x in batch.items()} | {"ids": jnp.asarray(batch["pair"])}
         law = process.ExactCount(schedule=self.task.schedule)
-        objective, key = (
-            Preference(self.task.vocab, law=law, nll=self.task.nll),
-            build.key(self.config.seed, training.EVALUATION),
-        )
+        objective = Preference(self.task.vocab, law=law, nll=self.task.nll)
+        key = build.key(self.config.seed, training.EVALUATION)
 
         def one(params, start):
             both = Against(self.model.bind(params), self.model.bind(start))

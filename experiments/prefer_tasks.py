@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import laws, study_tasks
+from experiments.fine_tuned import with_slips
 from mdmjax import data, objectives, process
 from mdmjax.base import Schedule
 
@@ -40,8 +41,6 @@ def sums(c: ConfigDict, run: Any = None) -> Task:
     pairs and what is judged are of other sums."""
     if run is not None:
         raise ValueError("start.run: sums have a start of their own; leave it out, or give task='pairs' and data.path")
-    if not 0 <= c.slips <= 1:
-        raise ValueError(f"data.slips={c.slips}: must be in [0, 1]")
     for name in ("rows", "pairs", "judged", "held_out"):
         if c[name] < 2:
             raise ValueError(f"data.{name}={c[name]}: must be at least 2")
@@ -60,8 +59,8 @@ def sums(c: ConfigDict, run: Any = None) -> Task:
         tokens = np.stack([right[part], slipped[part]], 1)
         return data.PairSource(tokens, where(tokens))
 
-    wrong = np.random.default_rng(0).random(c.rows) < c.slips
-    start = np.where(wrong[:, None], slipped[0], right[0])
+    start = with_slips(c.slips, right[0], slipped[0])
+    wrong = (start != right[0]).any(1)
     return Task(
         made.vocabulary, pairs(1), pairs(2), data.RowSource(start, where(start)), (right[3], where(right[3])),
         {"name": f"sums of {c.digits} digits", "slips that the start reads": float(wrong.mean())},

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.fine_tuned import with_slips
 from mdmjax import data
 from mdmjax.objectives import policy_gradient
 
@@ -34,7 +35,7 @@ class Problems:
 def sums(c: ConfigDict) -> Problems:
     """Sums, without working: right is the sum. Of what the start reads, a share has a slip of the carry."""
     sizes, made = _made(c, lambda rows, digits: _first(data.sums(digits), rows), c.digits)
-    read = _slipped(c, made.rows[: sizes[0]], data.carry_slips(made.rows[: sizes[0]]))
+    read = with_slips(c.slips, made.rows[: sizes[0]], data.carry_slips(made.rows[: sizes[0]]))
     rows = np.concatenate([read, made.rows[sizes[0] :]])
     return _problems(rows, made, sizes, policy_gradient.exact, f"sums of {c.digits} digits")
 
@@ -42,7 +43,7 @@ def sums(c: ConfigDict) -> Problems:
 def workings(c: ConfigDict) -> Problems:
     """Sums with their working: right where working and sum are. Of what the start reads, a share has a slip."""
     sizes, made = _made(c, data.workings, c.digits)
-    read = _slipped(c, made.right[: sizes[0]], made.slipped[: sizes[0]])
+    read = with_slips(c.slips, made.right[: sizes[0]], made.slipped[: sizes[0]])
     rows = np.concatenate([read, made.right[sizes[0] :]])
     return _problems(rows, made, sizes, policy_gradient.exact, f"sums of {c.digits} digits with their working")
 
@@ -51,13 +52,6 @@ def _first(made: data.Sums, rows: int) -> data.Sums:
     if rows > len(made.rows):
         raise ValueError(f"there are {len(made.rows)} such sums")
     return made._replace(rows=made.rows[:rows])
-
-
-def _slipped(c: ConfigDict, right: np.ndarray, slipped: np.ndarray) -> np.ndarray:
-    """The rows, of which a share has its slip."""
-    if not 0 <= c.slips <= 1:
-        raise ValueError(f"data.slips={c.slips}: must be in [0, 1]")
-    return np.where((np.random.default_rng(0).random(len(right)) < c.slips)[:, None], slipped, right)
 
 
 def countdown(c: ConfigDict) -> Problems:
