@@ -4,7 +4,18 @@ Stands alone: it imports nothing of the rest. "Manhattan distance mapping" (arXi
 masked diffusion models and nothing else.
 """
 
-from mdmjax.crossbar.deployment import Crossbar, Deployed, decode, distance_noise, effective_weights, gains
+from mdmjax.crossbar.deployment import (
+    Crossbar,
+    Deployed,
+    Written,
+    decode,
+    deployed,
+    effective_weights,
+    gains,
+    read,
+    solve_tiles,
+    varied,
+)
 from mdmjax.crossbar.factors import (
     Factors,
     PowerBounds,
@@ -18,10 +29,15 @@ from mdmjax.crossbar.factors import (
     slope_of_law,
 )
 from mdmjax.crossbar.mapping import FLOWS, KEYS, SCOPES, Mapped, check_permutation, greedy, map_tiles
+from mdmjax.crossbar.network import Network, deploy, from_matrices, select, to_matrices
+from mdmjax.crossbar.noise import distance_noise
+from mdmjax.crossbar.refinement import exact_cost, refine, refine_tiles, segment_cost
 from mdmjax.crossbar.slicing import LAYOUTS, ROUNDINGS, Sliced, Tiles, bit_slice, index_bits, tile
 from mdmjax.crossbar.solver import (
     NotConverged,
     Solved,
+    check_conductance,
+    checked_solve,
     condition,
     device_voltages,
     effective_conductance,
@@ -30,7 +46,15 @@ from mdmjax.crossbar.solver import (
     require,
     solve,
 )
-from mdmjax.crossbar.wires import Wires, distances, drop, inverse_path_matrix, largest_eigenvalue, path_matrix
+from mdmjax.crossbar.wires import (
+    Wires,
+    check_wires,
+    distances,
+    drop,
+    inverse_path_matrix,
+    largest_eigenvalue,
+    path_matrix,
+)
 
 __all__ = [
     "Crossbar",
@@ -40,6 +64,7 @@ __all__ = [
     "KEYS",
     "LAYOUTS",
     "Mapped",
+    "Network",
     "NotConverged",
     "PowerBounds",
     "ROUNDINGS",
@@ -48,17 +73,25 @@ __all__ = [
     "Solved",
     "Tiles",
     "Wires",
+    "Written",
     "bit_slice",
+    "check_conductance",
     "check_permutation",
+    "check_wires",
+    "checked_solve",
     "condition",
     "decode",
+    "deploy",
+    "deployed",
     "device_voltages",
     "distance_noise",
     "distances",
     "drop",
     "effective_conductance",
     "effective_weights",
+    "exact_cost",
     "factors",
+    "from_matrices",
     "gains",
     "greedy",
     "index_bits",
@@ -74,8 +107,16 @@ __all__ = [
     "power_bounds",
     "predicted_nf",
     "quadratic_form",
+    "read",
+    "refine",
+    "refine_tiles",
     "require",
+    "segment_cost",
+    "select",
     "slope_of_law",
     "solve",
+    "solve_tiles",
     "tile",
+    "to_matrices",
+    "varied",
 ]

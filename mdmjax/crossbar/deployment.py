@@ -1,32 +1,38 @@
 """A layer as a crossbar computes it: quantised, sliced, tiled, mapped, solved and decoded into effective weights.
 
-DAC and ADC are ideal and devices do not vary unless it is said: only the wires and the on/off ratio are modelled.
+DAC and ADC are ideal, and devices do not vary unless it is said: only the wires and the on/off ratio are modelled.
 Biases and activations stay digital, and tiles add up behind the ADC.
 """
 
 import dataclasses
-import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from mdmjax.crossbar.factors import factors, mac_error
-from mdmjax.crossbar.mapping import Mapped, map_tiles
+from mdmjax.crossbar.mapping import map_tiles
+from mdmjax.crossbar.refinement import refine_tiles
 from mdmjax.crossbar.slicing import Sliced, Tiles, bit_slice, index_bits, tile
 from mdmjax.crossbar.solver import condition, effective_conductance, iterations_for, require_residual
-from mdmjax.crossbar.wires import Wires, distances
+from mdmjax.crossbar.wires import Wires, check_wires
+
+PADS = ("absent", "off")
 
 
 @dataclasses.dataclass(frozen=True)
 class Crossbar:
     """Tiles of `rows` x `columns` devices with `bits` a weight; wires in units of R_on, R_off = on_off x R_on.
 
-    The other fields are those of `bit_slice`, `tile` and `map_tiles`. Solves go on to the residual `tolerance`.
-    ValueError for sizes below 1, an on/off ratio of at most 1, and resistances that are negative or not finite.
+    `rounding`, `layout`, `flow`, `key` and `scope` are those of `bit_slice`, `tile` and `map_tiles`; `swaps` rounds of
+    `refine_tiles` follow on the exact error. `pad`: cells of a tile without a weight are not there, or devices that are
+    off. `variation` is the standard deviation of ln G from device to device. Solves go on to the residual `tolerance`.
+    ValueError for sizes below 1, an on/off ratio of at most 1, resistances that are negative or not finite, and swaps
+    on a bus.
     """
 
     rows: int = 64
@@ -39,6 +45,9 @@ class Crossbar:
     flow: str = "reversed"
     key: str = "popcount"
     scope: str = "tile"
+    swaps: int = 0
+    pad: str = "absent"
+    variation: float = 0.0
     tolerance: float = 1e-6
 
     def __post_init__(self):
@@ -46,38 +55,58 @@ class Crossbar:
             raise ValueError(f"Crossbar(rows={self.rows}, columns={self.columns}): both must be at least 1")
         if not self.on_off > 1:
             raise ValueError(f"Crossbar(on_off={self.on_off}): R_off / R_on must be above 1")
-        if not all(0 <= float(r) < math.inf for r in self.wires):
-            raise ValueError(f"Crossbar(wires={tuple(self.wires)}): resistances must be finite and not negative")
+        check_wires(self.wires, "Crossbar(wires)")
         if not self.tolerance > 0:
             raise ValueError(f"Crossbar(tolerance={self.tolerance}): must be above 0")
+        if self.pad not in PADS:
+            raise ValueError(f"Crossbar(pad={self.pad!r}): choose one of {', '.join(PADS)}")
+        if not 0 <= self.variation < math.inf:
+            raise ValueError(f"Crossbar(variation={self.variation}): must be at least 0, the deviation of ln G")
+        if self.swaps < 0 or (self.swaps and self.scope != "tile"):
+            raise ValueError(f"Crossbar(swaps={self.swaps}, scope={self.scope!r}): swaps need tiles of their own order")
 
     @property
     def off(self) -> float:
         """G_off in units of 1 / R_on."""
         return 1 / self.on_off
 
-    @property
-    def iterations(self) -> int:
-        """Of the solver, by its bound."""
-        return iterations_for(self.tolerance, condition(1.0, self.rows, self.columns, self.wires))
-
     def conductances(self, tiles: Tiles) -> Float[np.ndarray, "T M N"]:
-        """G: 1 where a bit is set, G_off where it is not, 0 where there is no cell."""
+        """G: 1 where a bit is set, G_off where it is not, and 0 (pad="off": G_off) where there is no weight."""
         there = (tiles.inputs >= 0)[:, :, None] & (tiles.outputs >= 0)[:, None]
-        return np.where(there, np.where(tiles.cells, 1.0, self.off), 0.0)
+        return np.where(tiles.cells, 1.0, np.where(there | (self.pad == "off"), self.off, 0.0))
 
-    def map(self, weights: Float[np.ndarray, "I O"], **choices) -> tuple[Sliced, Mapped]:
-        """The weights as bits, and their tiles as they are written; `choices` are those of `map_tiles`."""
+    def map(self, weights: Float[np.ndarray, "I O"], **choices) -> "Written":
+        """The weights as they are written into tiles; `choices` are those of `map_tiles`.
+
+        ValueError as `bit_slice`, `tile` and `map_tiles`, and for weights that are all 0: nothing would be written.
+        """
+        weights = np.asarray(weights, np.float64)
         sliced = bit_slice(weights, self.bits, rounding=self.rounding)
-        tiles = tile(sliced, self.rows, self.columns, layout=self.layout)
-        return sliced, map_tiles(tiles, **dict(flow=self.flow, key=self.key, scope=self.scope) | choices)
+        if not sliced.q.any():
+            raise ValueError(f"all {weights.size} weights are 0 in {self.bits} bits: there is nothing to map")
+        mapped = map_tiles(
+            tile(sliced, self.rows, self.columns, layout=self.layout),
+            **dict(flow=self.flow, key=self.key, scope=self.scope) | choices,
+        )
+        if self.swaps:
+            mapped = refine_tiles(mapped, self.conductances(mapped.tiles), self.wires, rounds=self.swaps)
+        return Written(sliced, mapped.tiles, self.conductances(mapped.tiles))
+
+
+class Written(NamedTuple):
+    """A layer on its tiles."""
+
+    sliced: Sliced
+    tiles: Tiles
+    conductance: Float[np.ndarray, "T M N"]
 
 
 class Deployed(NamedTuple):
-    """What has become of a layer; numbers of a tile are at V = 1."""
+    """What has become of a layer. Numbers of a tile are at V = 1; nan for one that draws no current."""
 
     weights: Float[np.ndarray, "I O"]  # the linear layer is x @ weights
     quantised: Float[np.ndarray, "I O"]  # without resistance
+    read_variance: Float[np.ndarray, "I O"]  # of a weight in a read whose devices vary by a share of 1 each
     nf_total: Float[np.ndarray, "T"]
     nf_column: Float[np.ndarray, "T"]
     mac: Float[np.ndarray, "T"]
@@ -85,9 +114,43 @@ class Deployed(NamedTuple):
     index_bits: int
 
 
-@functools.partial(jax.jit, static_argnums=2)
+@jax.jit
 def _effective(conductance, wires, iterations):
     return effective_conductance(conductance, wires, iterations=iterations)
+
+
+def solve_tiles(
+    conductance: Float[np.ndarray, "T M N"],
+    crossbar: Crossbar,
+    *,
+    chunk: int = 32,
+    dtype=jnp.float32,
+    mesh: jax.sharding.Mesh | None = None,
+    progress: Callable[[int], None] = lambda tiles: None,
+) -> tuple[Float[np.ndarray, "T N M"], Float[np.ndarray, "T"]]:
+    """(G_eff, residuals) of any number of tiles, `chunk` at a time, which bounds the memory; one compilation.
+
+    A `mesh` shares a chunk out over all of its devices. `progress(n)` is told how many tiles are done. ValueError for a
+    chunk that the devices do not divide.
+    """
+    devices = 1 if mesh is None else mesh.size
+    if chunk < 1 or chunk % devices:
+        raise ValueError(f"chunk={chunk}: must be a multiple of {devices}, the number of devices")
+    place = jnp.asarray
+    if mesh is not None:
+        sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(mesh.axis_names))
+        place = lambda x: jax.device_put(x, sharding)
+    kappa = condition(float(conductance.max(initial=0.0)), crossbar.rows, crossbar.columns, crossbar.wires)
+    iterations = iterations_for(crossbar.tolerance, kappa)
+    found, chunk = [], min(chunk, -(-len(conductance) // devices) * devices)
+    for first in range(0, len(conductance), chunk):
+        part = conductance[first : first + chunk]
+        padded = np.pad(part, ((0, chunk - len(part)), (0, 0), (0, 0)))
+        one = _effective(place(padded.astype(dtype)), crossbar.wires, iterations)
+        found.append([np.asarray(x, np.float64)[: len(part)] for x in one])
+        progress(first + len(part))
+    effective, residuals = (np.concatenate(x) for x in zip(*found, strict=True))
+    return effective, residuals
 
 
 def decode(
@@ -95,68 +158,89 @@ def decode(
 ) -> Float[np.ndarray, "I O"]:
     """W[i, o] = scale sum_k +- 2^-b(k) (G_eff[k, j(i)] - G_off) / (1 - G_off), summed over tiles: rows gathered back,
     columns shifted and added by their labels, the background of inactive cells taken away digitally."""
-    weights = np.zeros(shape)
-    for g, _, inputs, outputs, levels, signs in zip(conductance, *tiles, strict=True):
+    worth = scale * tiles.signs * 2.0**-tiles.levels / (1 - off)
+    return _gathered((conductance - off) * worth[:, :, None], tiles, shape)
+
+
+def _gathered(values: Float[np.ndarray, "T N M"], tiles: Tiles, shape: tuple[int, int]) -> Float[np.ndarray, "I O"]:
+    """The values of all cells, summed into the weights that they belong to."""
+    found = np.zeros(shape)
+    for cells, inputs, outputs in zip(values, tiles.inputs, tiles.outputs, strict=True):
         rows, columns = np.flatnonzero(inputs >= 0), np.flatnonzero(outputs >= 0)
-        worth = scale * signs[columns] * 2.0 ** -levels[columns]
-        part = (g[np.ix_(columns, rows)] - off) / (1 - off) * worth[:, None]
-        np.add.at(weights, (inputs[rows][None], outputs[columns][:, None]), part)
-    return weights
+        np.add.at(found, (inputs[rows][None], outputs[columns][:, None]), cells[np.ix_(columns, rows)])
+    return found
 
 
 def effective_weights(
     weights: Float[np.ndarray, "I O"] | Float[Array, "I O"],
     crossbar: Crossbar,
     *,
-    chunk: int = 64,
+    key: Key[Array, ""] | None = None,
+    chunk: int = 32,
     dtype=jnp.float32,
+    mesh: jax.sharding.Mesh | None = None,
     **choices,
 ) -> Deployed:
     """The weights that a crossbar with these wires has, by an exact solve for every tile and input.
 
-    `chunk` tiles are solved at a time, which bounds the memory. NotConverged, naming the tile, where a residual is
-    above the tolerance; ValueError as `bit_slice` and `tile`.
+    `key` draws the devices, where these vary. `chunk`, `dtype` and `mesh` are those of `solve_tiles`, `choices` those
+    of `map_tiles`. NotConverged, naming the tile, where a residual is above the tolerance; ValueError as
+    `Crossbar.map`.
     """
-    weights = np.asarray(weights, np.float64)
-    sliced, (tiles, _) = crossbar.map(weights, **choices)
-    conductance, found, worst = crossbar.conductances(tiles), [], 0.0
-    for first in range(0, len(conductance), chunk):
-        part = conductance[first : first + chunk]
-        padded = np.pad(part, ((0, chunk - len(part)), (0, 0), (0, 0))) if len(conductance) > chunk else part
-        effective, residual = _effective(jnp.asarray(padded, dtype), crossbar.wires, crossbar.iterations)
-        require_residual(np.asarray(residual)[: len(part)], crossbar.tolerance, first)
-        worst = max(worst, float(residual.max()))
-        found.append(np.asarray(effective, np.float64)[: len(part)])
-    effective = np.concatenate(found)
-    ideal, real = conductance.sum(1), effective.sum(2)
+    written = varied(crossbar.map(np.asarray(weights, np.float64), **choices), crossbar, key)
+    found = solve_tiles(written.conductance, crossbar, chunk=chunk, dtype=dtype, mesh=mesh)
+    return deployed(written, crossbar, *found)
+
+
+def varied(written: Written, crossbar: Crossbar, key: Key[Array, ""] | None) -> Written:
+    """With devices as they came out: G exp(s z - s^2 / 2), z standard normal, mean G; the tile's number is in the key.
+
+    ValueError without a key where s = `variation` is above 0.
+    """
+    if not crossbar.variation:
+        return written
+    if key is None:
+        raise ValueError(f"variation={crossbar.variation}: devices that vary need a key to be drawn by")
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(written.conductance)))
+    z = jax.vmap(lambda k: jax.random.normal(k, written.conductance.shape[1:]))(keys)
+    s = crossbar.variation
+    return written._replace(conductance=written.conductance * np.exp(s * np.asarray(z, np.float64) - s * s / 2))
+
+
+def deployed(
+    written: Written, crossbar: Crossbar, effective: Float[np.ndarray, "T N M"], residuals: Float[np.ndarray, "T"]
+) -> Deployed:
+    """What the solved tiles make of the layer. NotConverged where a residual is above the tolerance."""
+    require_residual(residuals, crossbar.tolerance)
+    sliced, tiles, conductance = written
+    rows, columns = (tiles.inputs >= 0).astype(float), tiles.outputs >= 0
+    ideal = np.where(columns, np.einsum("tmn,tm->tn", conductance, rows), 0)
+    real = np.where(columns, np.einsum("tnm,tm->tn", effective, rows), 0)
+    drawn = ideal.sum(1) > 0
     nf = factors(jnp.asarray(ideal), jnp.asarray(real))
-    of_tile = zip(ideal, real, *tiles[2:], strict=True)
-    mac = [float(mac_error(jnp.asarray(i), jnp.asarray(r), *labels)) for i, r, *labels in of_tile]
+    mac = [mac_error(jnp.asarray(i), jnp.asarray(r), *x) for i, r, *x in zip(ideal, real, *tiles[2:], strict=True)]
+    worth = sliced.scale * 2.0**-tiles.levels / (1 - crossbar.off)
+    of_drawn = lambda x: np.where(drawn, np.asarray(x, np.float64), np.nan)
     return Deployed(
-        decode(effective, tiles, crossbar.off, sliced.scale, weights.shape),
+        decode(effective, tiles, crossbar.off, sliced.scale, sliced.q.shape),
         sliced.sign * sliced.scale * sliced.q / 2**crossbar.bits,
-        np.asarray(nf.total), np.asarray(nf.column), np.array(mac), worst, index_bits(crossbar.rows, len(tiles.cells)),
+        _gathered((effective * worth[:, :, None]) ** 2, tiles, sliced.q.shape),
+        of_drawn(nf.total), of_drawn(nf.column), of_drawn(mac), float(residuals.max(initial=0.0)),
+        index_bits(crossbar.rows, len(tiles.cells)),
     )  # fmt: skip
 
 
+def read(found: Deployed, noise: float, key: Key[Array, ""]) -> Float[np.ndarray, "I O"]:
+    """The weights as one read gives them, whose devices conduct by 1 + noise z, independently: at first order
+    W_eff + noise sqrt(sum over the cells of a weight of their squared shares in it) z."""
+    z = np.asarray(jax.random.normal(key, found.weights.shape), np.float64)
+    return found.weights + noise * np.sqrt(found.read_variance) * z
+
+
 def gains(effective: Float[np.ndarray, "I O"], wanted: Float[np.ndarray, "I O"]) -> Float[np.ndarray, "O"]:
-    """A digital factor for each output: g_o = <W_eff[:, o], W[:, o]> / <W_eff[:, o], W_eff[:, o]>; 1 for a dead one."""
+    """A digital factor for each output: g_o = <W_eff[:, o], W[:, o]> / <W_eff[:, o], W_eff[:, o]>; 1 for a dead one.
+
+    With rows of outputs x @ W_eff and x @ W in place of the weights, it is fitted to a batch of inputs x.
+    """
     square = (effective**2).sum(0)
     return np.where(square > 0, (effective * wanted).sum(0) / np.where(square > 0, square, 1), 1.0)
-
-
-def distance_noise(
-    weights: Float[np.ndarray, "I O"], crossbar: Crossbar, alpha: float, *, rng: np.random.Generator | None = None
-) -> Float[np.ndarray, "I O"]:
-    """W~ = scale sum_b +- 2^-b beta_b (1 - alpha d(j, k)) of the mapped tiles, the paper's noise model as far as it can
-    be reconstructed, with an `rng` times a standard normal number for each cell.
-
-    For comparison only: of the exact attenuation of a 64 x 64 tile it explains a half to four fifths, with another
-    slope at every density. No alpha is right for all; `effective_weights` is.
-    """
-    sliced, (tiles, _) = crossbar.map(weights)
-    loss = alpha * distances(crossbar.rows, crossbar.columns)[None]
-    if rng is not None:
-        loss = loss * rng.standard_normal(tiles.cells.shape)
-    conductance = tiles.cells * (1 - loss)
-    return decode(conductance.transpose(0, 2, 1), tiles, 0.0, sliced.scale, weights.shape)

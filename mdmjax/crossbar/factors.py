@@ -45,9 +45,8 @@ def mac_error(
 
     `outputs`, `levels` (bit 1 the most significant) and `signs` are the labels of the columns; absent columns have -1.
     """
-    count = int(np.max(outputs, initial=-1)) + 1
     weight = np.where(outputs < 0, 0.0, 2.0 ** -np.asarray(levels)) * (1 if signs is None else signs)
-    to = jnp.asarray((np.asarray(outputs)[:, None] == np.arange(count)) * weight[:, None], ideal.dtype)
+    to = jnp.asarray((np.asarray(outputs)[:, None] == np.unique(outputs)) * weight[:, None], ideal.dtype)
     of = lambda x: jnp.abs(jnp.einsum("...n,no->...o", x, to, precision="highest")).sum(-1)
     return _share(of(ideal - currents), of(ideal))
 

@@ -68,18 +68,23 @@ def map_tiles(
     flow: str = "reversed",
     key: str = "popcount",
     scope: str = "tile",
-    weights: Float[np.ndarray, "I"] | None = None,
+    activity: Float[np.ndarray, "I"] | None = None,
 ) -> Mapped:
     """Turns the columns that are there around (`reversed`), then orders the rows that are there by a key.
 
     key: popcount n_j, which is best for the Manhattan score (rearrangement inequality) | column, c_j = sum_k (k+1) b |
     combined, their sum | greedy, by F | none. scope: every tile has its own order, or all tiles on one input bus, those
-    of a tile-row, share that of their rows side by side. `weights`, of each input such as E[x^2], multiply the scores.
-    Absent rows and columns stay at the far end, where they change nothing. ValueError for another flow, key or scope.
+    of a tile-row, share that of their rows side by side. `activity`, E[x^2] of each input, multiplies the scores.
+    Absent rows and columns stay at the far end, where they change nothing. ValueError for another flow, key or scope,
+    and for an activity that is negative or not one number for each input.
     """
     for name, value, known in (("flow", flow, FLOWS), ("key", key, KEYS), ("scope", scope, SCOPES)):
         if value not in known:
             raise ValueError(f"{name}={value!r}: choose one of {', '.join(known)}")
+    if activity is not None:
+        count = 1 + int(tiles.inputs.max())
+        if np.shape(activity) != (count,) or not (np.asarray(activity) >= 0).all():
+            raise ValueError(f"activity of shape {np.shape(activity)}: must be {count} numbers of at least 0")
     cells, inputs, *labels = (x.copy() for x in tiles)
     if flow == "reversed":
         for t in range(len(cells)):
@@ -91,7 +96,7 @@ def map_tiles(
     groups = [[t] for t in range(len(cells))] if scope == "tile" else _buses(inputs)
     for group in groups:
         there = np.flatnonzero(inputs[group[0]] >= 0)
-        own = np.ones(len(there)) if weights is None else np.asarray(weights)[inputs[group[0]][there]]
+        own = np.ones(len(there)) if activity is None else np.asarray(activity)[inputs[group[0]][there]]
         side_by_side = np.concatenate([cells[t][there] for t in group], 1)
         found = KEYS[key](side_by_side, own)
         for t in group:

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from mdmjax.crossbar.wires import Wires, drop, inverse_path_matrix, largest_eigenvalue
+from mdmjax.crossbar.wires import Wires, check_wires, drop, inverse_path_matrix, largest_eigenvalue
 
 
 class Solved(NamedTuple):
@@ -46,15 +46,15 @@ def iterations_for(tolerance: float, kappa: float) -> int:
 
 
 def _safe(a: Array, b: Array) -> Array:
-    """a / b, and 0 for 0 / 0."""
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+    """a / b, and 0 for 0 / 0; what is no number stays none."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
 def device_voltages(
     conductance: Float[Array, "*b M N"],
     source: Float[Array, "*b M N"],
     wires: Wires,
-    iterations: int,
+    iterations: int | Int[Array, ""],
     sums: bool = False,
 ) -> tuple[Float[Array, "*b M N"], Float[Array, "*b"]]:
     """(X, residual) of A y = s.source by so many steps of conjugate gradients; any source, not only V 1^T.
@@ -68,15 +68,15 @@ def device_voltages(
     b = s * source
     r, enough = b - apply(b), jnp.square(jnp.finfo(b.dtype).eps) * inner(b, b)  # beyond it there is rounding alone
 
-    def step(state, _):
+    def step(_, state):
         y, r, p, rr = state
         ap = apply(p)
         a = jnp.where(rr > enough, _safe(rr, inner(p, ap)), 0)
         y, r = y + a * p, r - a * ap
         new = inner(r, r)
-        return (y, r, r + _safe(new, rr) * p, new), None
+        return y, r, r + _safe(new, rr) * p, new
 
-    (y, r, _, rr), _ = jax.lax.scan(step, (b, r, r, inner(r, r)), None, length=iterations)
+    y, _, _, rr = jax.lax.fori_loop(0, iterations, step, (b, r, r, inner(r, r)))
     return source - drop(s * y, wires, sums=sums), jnp.sqrt(_safe(rr, inner(b, b)))[..., 0, 0]
 
 
@@ -127,6 +127,43 @@ def solve(
     )
 
 
+def check_conductance(conductance: Float[np.ndarray, "*b M N"]) -> None:
+    """ValueError that names the first tile with a conductance that is negative or no number, or with none at all, whose
+    nonideality factor would be 0 / 0."""
+    tiles = np.asarray(conductance).reshape(-1, *conductance.shape[-2:])
+    wrong = ~(tiles >= 0) | np.isinf(tiles)
+    for t in np.flatnonzero(wrong.any((1, 2)) | ~tiles.any((1, 2))):
+        if wrong[t].any():
+            j, k = np.argwhere(wrong[t])[0]
+            raise ValueError(f"tile {t}: the conductance at ({j}, {k}) is {tiles[t, j, k]}: must be finite, at least 0")
+        raise ValueError(f"tile {t}: no cell conducts, so there is nothing to solve: leave it out")
+
+
+def checked_solve(
+    conductance: Float[np.ndarray, "*b M N"],
+    inputs: Float[np.ndarray, "*b M"],
+    wires: Wires,
+    *,
+    tolerance: float = 1e-6,
+    dtype=jnp.float32,
+) -> Solved:
+    """`solve` for what a user has measured or made: everything is checked, and the residual is below the tolerance.
+
+    ValueError that names the tile for conductances that are negative or no numbers and for a tile without any, and for
+    inputs and wires that will not do; NotConverged, with the tile and its residual, where the iterations do not bring
+    it below the tolerance.
+    """
+    check_conductance(conductance)
+    check_wires(wires)
+    if not np.isfinite(inputs).all():
+        raise ValueError(f"inputs: {(~np.isfinite(inputs)).sum()} of them are not finite")
+    iterations = iterations_for(tolerance, condition(float(np.max(conductance)), *conductance.shape[-2:], wires))
+    return require(_solve(jnp.asarray(conductance, dtype), jnp.asarray(inputs, dtype), wires, iterations), tolerance)
+
+
+_solve = jax.jit(lambda g, v, wires, n: solve(g, v, wires, iterations=n), static_argnums=3)
+
+
 def require(found: Solved, tolerance: float) -> Solved:
     """The same, seen by the host. Raises NotConverged with the worst tile and its residual, where one is above."""
     require_residual(np.asarray(found.residual), tolerance)
@@ -145,12 +182,12 @@ def require_residual(residual: Float[np.ndarray, "*b"], tolerance: float, first:
 
 
 def effective_conductance(
-    conductance: Float[Array, "*b M N"], wires: Wires, *, iterations: int, sums: bool = False
+    conductance: Float[Array, "*b M N"], wires: Wires, *, iterations: int | Int[Array, ""], sums: bool = False
 ) -> tuple[Float[Array, "*b N M"], Float[Array, "*b"]]:
     """(G_eff, the largest residual): I = G_eff V for every V, for the network is linear.
 
     By M sources e_j 1^T, or N adjoint ones 1 e_k^T where these are fewer; one after the other over the sources, so that
-    the memory is that of the tiles.
+    the memory is that of the tiles. The number of iterations may be traced: one compilation serves all wires.
     """
     rows, columns = conductance.shape[-2:]
     few = rows <= columns

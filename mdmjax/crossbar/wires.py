@@ -21,6 +21,12 @@ class Wires(NamedTuple):
     bit: float | Float[Array, ""]
 
 
+def check_wires(wires: Wires, name: str = "wires") -> None:
+    """ValueError for a resistance that is negative or not finite."""
+    if not all(0 <= float(r) < math.inf for r in wires):
+        raise ValueError(f"{name}={tuple(map(float, wires))}: resistances must be finite and not negative")
+
+
 def path_matrix(n: int) -> Float64[np.ndarray, "n n"]:
     """P_n[i, i'] = min(i, i') + 1, the segments that the ways from two cells of a line to its rail have in common."""
     steps = np.arange(n)

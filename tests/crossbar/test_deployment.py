@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from mdmjax.crossbar import (
     effective_weights,
     gains,
     iterations_for,
+    read,
     solve,
-)  # fmt: skip
+    varied,
+)
 
 pytestmark = pytest.mark.usefixtures("x64")
 SMALL = dict(rows=8, columns=12, bits=4)
@@ -38,8 +41,8 @@ def test_without_resistance_it_is_what_was_quantised(on_off, layout, flow, key):
 def test_every_input_gives_the_currents_of_its_tiles():
     """x @ W_eff against one solve of every tile with the inputs as they are gathered."""
     crossbar = Crossbar(**SMALL, wires=Wires(2e-2, 3e-2), on_off=20, tolerance=1e-12)
-    sliced, (tiles, _) = crossbar.map(layer())
-    x, g = np.random.default_rng(1).random(19), crossbar.conductances(tiles)
+    sliced, tiles, g = crossbar.map(layer())
+    x = np.random.default_rng(1).random(19)
     v = np.where(tiles.inputs < 0, 0, x[tiles.inputs])
     currents = solve(jnp.asarray(g), jnp.asarray(v), crossbar.wires, iterations=iterations_for(1e-13, 60)).currents
     out = np.zeros(5)
@@ -84,8 +87,82 @@ def test_what_will_not_do():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             Crossbar(**fields)
-    hard = Crossbar(wires=Wires(1.0, 1.0), tolerance=1e-12)
-    with pytest.raises(NotConverged, match="tile 0: the residual is"):
-        effective_weights(layer(0, 64, 8), hard)  # in float32
-    nothing = effective_weights(np.zeros((4, 3)), Crossbar(**SMALL))
-    assert not nothing.weights.any() and not nothing.nf_total.any()
+    hard = Crossbar(**SMALL, wires=Wires(1.0, 1.0), tolerance=1e-12)
+    with pytest.raises(NotConverged, match="tile .: the residual is"):
+        effective_weights(layer(0), hard)  # in float32
+    with pytest.raises(ValueError, match="all 12 weights are 0 in 4 bits"):
+        effective_weights(np.zeros((4, 3)), Crossbar(**SMALL))
+    with pytest.raises(ValueError, match=r"variation=0\.1: devices that vary need a key"):
+        effective_weights(layer(), Crossbar(**SMALL, variation=0.1))
+    with pytest.raises(ValueError, match=r"activity of shape \(3,\): must be 19 numbers"):
+        effective_weights(layer(), Crossbar(**SMALL), activity=np.ones(3))
+    with pytest.raises(ValueError, match="chunk=0: must be a multiple of 1"):
+        effective_weights(layer(), Crossbar(**SMALL), chunk=0)
+
+
+def test_a_tile_that_draws_nothing_has_no_nonideality():
+    """The negative part of a layer without negative weights is empty: its NF is no number, and not a 0 in a mean."""
+    found = effective_weights(np.abs(layer(0, 8, 3)), Crossbar(**SMALL), dtype=jnp.float64)
+    assert np.isnan(found.nf_total[1]) and np.isnan(found.mac[1]) and found.nf_total[0] > 0
+    np.testing.assert_allclose(found.weights, found.quantised, rtol=0.05, atol=1e-4)
+
+
+@pytest.mark.parametrize("on_off", [10, math.inf])
+def test_cells_without_a_weight(on_off):
+    """Off devices at the far end carry currents where they conduct, and change nothing where they do not."""
+    wires = Wires(1e-2, 2e-2)
+    make = lambda pad: effective_weights(
+        layer(0, 5, 2), Crossbar(**SMALL, wires=wires, on_off=on_off, pad=pad, tolerance=1e-10), dtype=jnp.float64
+    )
+    absent, off = make("absent"), make("off")
+    same = np.allclose(absent.weights, off.weights, rtol=1e-9, atol=1e-12)
+    assert same == (on_off == math.inf)
+
+
+def test_devices_that_vary():
+    """Means stay, every key has its own devices, and a tile's do not depend on how many there are."""
+    crossbar = Crossbar(**SMALL, wires=Wires(0.0, 0.0), variation=0.2)
+    make = lambda key: effective_weights(layer(0, 16, 3), crossbar, key=jax.random.key(key), dtype=jnp.float64)
+    found = np.stack([make(key).weights for key in range(200)])
+    exact = make(0).quantised
+    error = np.abs(found.mean(0) - exact) / (0.2 * np.abs(exact).max() / math.sqrt(200))
+    assert error.max() < 5 and found.std(0).max() > 0.05 * np.abs(exact).max()
+    first = crossbar.map(layer(0, 16, 3))
+    same = lambda written, n: varied(written, crossbar, jax.random.key(1)).conductance[:n]
+    np.testing.assert_array_equal(same(first, 2), same(first._replace(conductance=first.conductance[:2]), 2))
+
+
+def test_reads_vary_as_the_sum_of_their_devices():
+    """Of a weight without resistance: noise x scale x sqrt(sum of the squared worths of its bits)."""
+    crossbar = Crossbar(**SMALL, wires=Wires(0.0, 0.0))
+    found = effective_weights(layer(0, 6, 2), crossbar, dtype=jnp.float64)
+    sliced = crossbar.map(layer(0, 6, 2)).sliced
+    wanted = sliced.scale**2 * (sliced.bits * 4.0 ** -np.arange(1, 5)).sum(2)
+    np.testing.assert_allclose(found.read_variance, wanted, rtol=1e-12)
+    reads = np.stack([read(found, 0.1, jax.random.key(i)) for i in range(400)])
+    np.testing.assert_allclose(reads.std(0), 0.1 * np.sqrt(wanted), rtol=0.15, atol=1e-12)  # 4 sd / sqrt(2 n)
+    np.testing.assert_array_equal(read(found, 0.0, jax.random.key(0)), found.weights)
+
+
+def test_tiles_are_shared_out_over_a_mesh():
+    """As on one device; a chunk that the devices do not divide is refused."""
+    crossbar = Crossbar(**SMALL, tolerance=1e-10)
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"))
+    alone = effective_weights(layer(0, 40, 7), crossbar, dtype=jnp.float64, chunk=8)
+    shared = effective_weights(layer(0, 40, 7), crossbar, dtype=jnp.float64, chunk=16, mesh=mesh)
+    np.testing.assert_allclose(shared.weights, alone.weights, rtol=1e-12, atol=1e-15)
+    with pytest.raises(ValueError, match="chunk=12: must be a multiple of 8, the number of devices"):
+        effective_weights(layer(), crossbar, chunk=12, mesh=mesh)
+
+
+def test_swaps_lower_the_error_of_what_is_written():
+    """The weighted error at V = 1 falls, what is computed without resistance stays; not on a bus."""
+    make = lambda swaps, wires: effective_weights(
+        layer(0, 16, 3), Crossbar(**SMALL | dict(rows=16), wires=wires, on_off=10, swaps=swaps, tolerance=1e-9),
+        dtype=jnp.float64,
+    )  # fmt: skip
+    plain, swapped = (make(swaps, Wires(1e-2, 1e-2)) for swaps in (0, 10))
+    assert (swapped.mac <= plain.mac).all() and (swapped.mac < plain.mac).any()
+    np.testing.assert_allclose(make(10, Wires(0.0, 0.0)).weights, plain.quantised, atol=1e-12)
+    with pytest.raises(ValueError, match="swaps need tiles of their own order"):
+        Crossbar(swaps=1, scope="bus")

@@ -18,6 +18,8 @@ from mdmjax.crossbar import (
     manhattan_score,
     map_tiles,
     quadratic_form,
+    refine,
+    segment_cost,
     tile,
 )  # fmt: skip
 
@@ -135,6 +137,34 @@ def test_the_quadratic_form_has_the_score_on_its_diagonal():
     one = np.zeros((4, 4), bool)
     one[2, 3] = True
     assert quadratic_form(one) == manhattan_score(one) == 7
+
+
+def test_swaps_are_never_worse():
+    """F of the order found is that of its rows, at most that of the first, and here the smallest of all 7! orders."""
+    cells = np.random.default_rng(5).random((7, 12)) < 0.4
+    cost = segment_cost(cells)
+    order, found, first = refine(7, cost, rounds=12, rng=np.random.default_rng(0))
+    check_permutation(order, 7)
+    perms = np.array(list(itertools.permutations(range(7))))
+    assert cost(order[None])[0] == found <= first == cost(np.arange(7)[None])[0]
+    assert found == cost(perms).min() < first
+    again, same, _ = refine(7, cost, rounds=5, rng=np.random.default_rng(1), candidates=3)
+    assert same <= first and cost(again[None])[0] == same
+    assert refine(1, segment_cost(cells[:1]), rounds=3, rng=np.random.default_rng(0))[0].tolist() == [0]
+    tails = np.stack([cells[order][j:].sum(0) for j in range(7)])
+    assert (tails**2).sum() == found
+
+
+def test_busy_inputs_come_first():
+    """Rows that are alike go by the activity of their inputs; without one by their number."""
+    tiles = tile(bit_slice(np.ones((8, 2)), 4), 8, 8)
+    activity = np.array([0.1, 3, 0.2, 5, 1, 0, 2, 4])
+    wanted = np.argsort(-activity)
+    for key in ("popcount", "column", "combined", "greedy"):
+        assert map_tiles(tiles, key=key, activity=activity).order[0].tolist() == wanted.tolist()
+        assert sorted(map_tiles(tiles, key=key).order[0]) == list(range(8))
+    with pytest.raises(ValueError, match=r"activity of shape \(8,\): must be 8 numbers of at least 0"):
+        map_tiles(tiles, activity=-activity)
 
 
 def test_an_index_costs():

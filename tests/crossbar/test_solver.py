@@ -10,6 +10,7 @@ from scipy.sparse.linalg import spsolve
 from mdmjax.crossbar import (
     NotConverged,
     Wires,
+    checked_solve,
     condition,
     device_voltages,
     drop,
@@ -226,3 +227,51 @@ def test_voltages_of_any_source():
     x, residual = device_voltages(jnp.asarray(g), jnp.asarray(source), wires, 60)
     np.testing.assert_allclose(x + drop(g * x, wires), source, atol=1e-12)
     assert float(residual) < 1e-12
+
+
+def test_compiled_and_not_compiled():
+    """The same currents and gradients; and any number of iterations by one compilation."""
+    g, v = (jnp.asarray(x) for x in random_tile(8, 7, 9, 20))
+    wires = Wires(2e-2, 1e-2)
+    loss = lambda g: solve(g, v, wires, iterations=40).currents.sum()
+    for f in (loss, jax.grad(loss)):
+        with jax.disable_jit():
+            eager = f(g)
+        np.testing.assert_allclose(jax.jit(f)(g), eager, rtol=1e-13, atol=1e-15)
+    traces = []
+
+    @jax.jit
+    def effective(iterations):
+        traces.append(1)
+        return effective_conductance(g, wires, iterations=iterations)
+
+    (_, rough), (found, fine) = effective(3), effective(60)
+    assert len(traces) == 1 and rough > 1e-6 > 1e-14 > fine
+    np.testing.assert_array_equal(found, effective_conductance(g, wires, iterations=60)[0])
+
+
+def test_what_a_user_gives_is_checked():
+    tiles = [random_tile(seed, 6, 5, 10) for seed in range(3)]
+    g, v = (np.stack(x) for x in zip(*tiles, strict=True))
+    wires = Wires(1e-2, 2e-2)
+    found = checked_solve(g, v, wires, tolerance=1e-12, dtype=jnp.float64)
+    np.testing.assert_allclose(found.currents, solved(jnp.asarray(g), jnp.asarray(v), wires).currents, rtol=1e-11)
+
+    def spoiled(at, value):
+        other = g.copy()
+        other[at] = value
+        return other
+
+    for bad, words in (
+        (dict(conductance=spoiled((1, 2, 3), -0.1)), r"tile 1: the conductance at \(2, 3\) is -0.1"),
+        (dict(conductance=spoiled((2, 0, 4), np.nan)), r"tile 2: the conductance at \(0, 4\) is nan"),
+        (dict(conductance=spoiled((0, 5, 0), np.inf)), r"tile 0: the conductance at \(5, 0\) is inf"),
+        (dict(conductance=spoiled(2, 0.0)), "tile 2: no cell conducts"),
+        (dict(inputs=np.full((3, 6), np.nan)), "inputs: 18 of them are not finite"),
+        (dict(wires=Wires(-1.0, 0.0)), r"wires=\(-1.0, 0.0\): resistances must be finite and not negative"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            checked_solve(**dict(conductance=g, inputs=v, wires=wires) | bad)
+    with pytest.raises(NotConverged, match="tile .: the residual is"):
+        checked_solve(g, v, Wires(10.0, 10.0), tolerance=1e-9)  # float32 does not go so far
+    assert np.isnan(solve(jnp.asarray(spoiled((1, 2, 3), -0.1)), jnp.asarray(v), wires, iterations=9).residual[1])

@@ -1,0 +1,123 @@
+"""A network on crossbars: which of its parameters are matrices, and what becomes of all of them at once."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from mdmjax.crossbar.deployment import Crossbar, Deployed, deployed, gains, solve_tiles, varied
+from mdmjax.crossbar.solver import NotConverged
+
+
+class Network(NamedTuple):
+    """Parameters as crossbars have them."""
+
+    raw: Any  # like the parameters that were given
+    calibrated: Any  # with a digital gain for each output
+    layers: dict[str, list[Deployed]]  # by path, one for each matrix of a stack
+
+
+def _names(axes: str, shape: tuple[int, ...], path: str) -> str:
+    """What each axis is: s (of a stack), i (inputs) or o (outputs)."""
+    found = axes or "s" * (len(shape) - 2) + "io"
+    if len(found) != len(shape) or set(found) - set("sio") or not {"i", "o"} <= set(found):
+        raise ValueError(
+            f"{path} of shape {shape}: axes={axes!r} must name each of its axes s (stack), i (inputs) or o (outputs)"
+        )
+    return found
+
+
+def to_matrices(kernel: Float[np.ndarray, "..."], axes: str = "", path: str = "kernel") -> Float[np.ndarray, "S I O"]:
+    """A kernel as a stack of matrices. `axes` names each axis s, i or o, such as "ioo" for inputs by heads by their
+    width; by default the last two are inputs and outputs, and all before them a stack. ValueError for other axes."""
+    names = _names(axes, kernel.shape, path)
+    order = sorted(range(len(names)), key=lambda n: "sio".index(names[n]))
+    size = lambda name: int(np.prod([n for n, its in zip(kernel.shape, names, strict=True) if its == name]))
+    return kernel.transpose(order).reshape(size("s"), size("i"), size("o"))
+
+
+def from_matrices(
+    matrices: Float[np.ndarray, "S I O"], shape: tuple[int, ...], axes: str = "", path: str = "kernel"
+) -> Float[np.ndarray, "..."]:
+    """The kernel of that shape again."""
+    names = _names(axes, shape, path)
+    order = sorted(range(len(names)), key=lambda n: "sio".index(names[n]))
+    return matrices.reshape([shape[n] for n in order]).transpose(np.argsort(order))
+
+
+def select(params: Any, where: Mapping[str, str]) -> dict[str, str]:
+    """{path: axes} of the leaves that a regular expression is found in, such as {"kernel$": ""}; paths are joined by /.
+
+    ValueError for a pattern that is none or finds nothing.
+    """
+    paths = [
+        jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    found: dict[str, str] = {}
+    for pattern, axes in where.items():
+        try:
+            hit = [path for path in paths if re.search(pattern, path)]
+        except re.error as error:
+            raise ValueError(f"where={pattern!r} is no regular expression: {error}") from None
+        if not hit:
+            raise ValueError(f"where={pattern!r} finds no parameter; there are {', '.join(paths)}")
+        found |= {path: axes for path in hit if path not in found}
+    return found
+
+
+def deploy(
+    params: Any,
+    crossbar: Crossbar,
+    *,
+    where: Mapping[str, str] = {"kernel$": ""},
+    activity: Mapping[str, Float[np.ndarray, "I"]] | None = None,
+    key: Key[Array, ""] | None = None,
+    chunk: int = 32,
+    dtype=jnp.float32,
+    mesh: jax.sharding.Mesh | None = None,
+    progress: Callable[[int], None] = lambda tiles: None,
+) -> Network:
+    """Puts the selected parameters on crossbars, all of their tiles through one compiled solve.
+
+    `where` maps regular expressions to axes (`select`, `to_matrices`); `activity` gives E[x^2] of the inputs of a path;
+    the others are those of `effective_weights` and `solve_tiles`. Other parameters stay as they are. ValueError as
+    `Crossbar.map`, NotConverged as `effective_weights`, with the path.
+    """
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
+    leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
+    axes, written = select(params, where), {}
+    for n, path in enumerate(axes):
+        own = None if key is None else jax.random.fold_in(key, n)
+        for s, matrix in enumerate(to_matrices(np.asarray(leaves[path], np.float64), axes[path], path)):
+            try:
+                mapped = crossbar.map(matrix, activity=(activity or {}).get(path))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+            written[path, s] = varied(mapped, crossbar, None if own is None else jax.random.fold_in(own, s))
+    conductance = np.concatenate([w.conductance for w in written.values()])
+    effective, residuals = solve_tiles(conductance, crossbar, chunk=chunk, dtype=dtype, mesh=mesh, progress=progress)
+    cuts = np.cumsum([len(w.conductance) for w in written.values()])[:-1]
+    layers: dict[str, list[Deployed]] = {path: [] for path in axes}
+    for (path, s), e, r in zip(written, np.split(effective, cuts), np.split(residuals, cuts), strict=True):
+        try:
+            layers[path].append(deployed(written[path, s], crossbar, e, r))
+        except NotConverged as error:
+            raise NotConverged(f"{path}, matrix {s}, {error}") from None
+
+    def with_kernels(of: Callable[[str, int, Deployed], np.ndarray]) -> Any:
+        made = dict(leaves)
+        for path, found in layers.items():
+            stack = np.stack([of(path, s, one) for s, one in enumerate(found)])
+            leaf = leaves[path]
+            made[path] = jnp.asarray(from_matrices(stack, leaf.shape, axes[path], path), leaf.dtype)
+        return jax.tree_util.tree_unflatten(treedef, list(made.values()))
+
+    def gained(path, s, one):
+        wanted = to_matrices(np.asarray(leaves[path], np.float64), axes[path], path)[s]
+        return one.weights * gains(one.weights, wanted)
+
+    return Network(with_kernels(lambda path, s, one: one.weights), with_kernels(gained), layers)
