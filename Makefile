@@ -66,7 +66,7 @@ clean:  ## remove environments, caches and runs
 
 # ---- environments ----------------------------------------------------------------------------------------------------
 
-$(VENV)/.ready: EXTRAS := test,lint,hf
+$(VENV)/.ready: EXTRAS := test,lint,hf,digits
 .venv-tpu/.ready: EXTRAS := test,tpu
 $(VENV)/.ready .venv-tpu/.ready: setup.cfg pyproject.toml
 	@[ -n "$(PYTHON)" ] || { echo "no Python >= 3.11 found (python3 is $$(python3 -V 2>&1 || true)): install one, or say make PYTHON=/path/to/python3.12" >&2; exit 2; }

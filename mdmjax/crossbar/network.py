@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from mdmjax.crossbar.deployment import Crossbar, Deployed, deployed, gains, solve_tiles, varied
+from mdmjax.crossbar.deployment import Crossbar, Deployed, deployed, gains, read, solve_tiles, varied
 from mdmjax.crossbar.solver import NotConverged
 
 
@@ -76,6 +76,7 @@ def deploy(
     where: Mapping[str, str] = {"kernel$": ""},
     activity: Mapping[str, Float[np.ndarray, "I"]] | None = None,
     key: Key[Array, ""] | None = None,
+    read_noise: float = 0.0,
     chunk: int = 32,
     dtype=jnp.float32,
     mesh: jax.sharding.Mesh | None = None,
@@ -84,20 +85,24 @@ def deploy(
     """Puts the selected parameters on crossbars, all of their tiles through one compiled solve.
 
     `where` maps regular expressions to axes (`select`, `to_matrices`); `activity` gives E[x^2] of the inputs of a path;
-    the others are those of `effective_weights` and `solve_tiles`. Other parameters stay as they are. ValueError as
-    `Crossbar.map`, NotConverged as `effective_weights`, with the path.
+    with `read_noise` the parameters are as one `read` gives them, and gains those without it; the others are those of
+    `effective_weights` and `solve_tiles`. Other parameters stay as they are. ValueError as `Crossbar.map` and for noise
+    without a key, NotConverged as `effective_weights`, with the path.
     """
+    if read_noise and key is None:
+        raise ValueError(f"read_noise={read_noise}: reads that vary need a key to be drawn by")
     leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
     leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
     axes, written = select(params, where), {}
-    for n, path in enumerate(axes):
-        own = None if key is None else jax.random.fold_in(key, n)
+    keys = {p: None if key is None else jax.random.fold_in(key, n) for n, p in enumerate(axes)}
+    of = lambda path, s: None if key is None else jax.random.fold_in(keys[path], s)
+    for path in axes:
         for s, matrix in enumerate(to_matrices(np.asarray(leaves[path], np.float64), axes[path], path)):
             try:
                 mapped = crossbar.map(matrix, activity=(activity or {}).get(path))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
-            written[path, s] = varied(mapped, crossbar, None if own is None else jax.random.fold_in(own, s))
+            written[path, s] = varied(mapped, crossbar, of(path, s))
     conductance = np.concatenate([w.conductance for w in written.values()])
     effective, residuals = solve_tiles(conductance, crossbar, chunk=chunk, dtype=dtype, mesh=mesh, progress=progress)
     cuts = np.cumsum([len(w.conductance) for w in written.values()])[:-1]
@@ -108,16 +113,20 @@ def deploy(
         except NotConverged as error:
             raise NotConverged(f"{path}, matrix {s}, {error}") from None
 
-    def with_kernels(of: Callable[[str, int, Deployed], np.ndarray]) -> Any:
+    def as_read(path, s):
+        one = layers[path][s]
+        return read(one, read_noise, jax.random.fold_in(of(path, s), 1)) if read_noise else one.weights
+
+    def with_kernels(of_matrix: Callable[[str, int], np.ndarray]) -> Any:
         made = dict(leaves)
         for path, found in layers.items():
-            stack = np.stack([of(path, s, one) for s, one in enumerate(found)])
+            stack = np.stack([of_matrix(path, s) for s in range(len(found))])
             leaf = leaves[path]
             made[path] = jnp.asarray(from_matrices(stack, leaf.shape, axes[path], path), leaf.dtype)
         return jax.tree_util.tree_unflatten(treedef, list(made.values()))
 
-    def gained(path, s, one):
+    def gained(path, s):
         wanted = to_matrices(np.asarray(leaves[path], np.float64), axes[path], path)[s]
-        return one.weights * gains(one.weights, wanted)
+        return as_read(path, s) * gains(layers[path][s].weights, wanted)
 
-    return Network(with_kernels(lambda path, s, one: one.weights), with_kernels(gained), layers)
+    return Network(with_kernels(as_read), with_kernels(gained), layers)

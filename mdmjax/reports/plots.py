@@ -46,8 +46,9 @@ def panel_svg(title: str, curves: Mapping[str, Curve], levels: Mapping[str, Esti
         unit, xlabel = next(iter(curves.values())).unit, next(iter(curves.values())).xlabel
         for (name, curve), (dash, colour) in zip(curves.items(), itertools.cycle(looks), strict=False):
             x, y, band = _thin(curve)
-            marker = "o" if len(x) <= 25 else None
-            axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.6, marker=marker, markersize=3.5, label=name)
+            marker = "o" if len(x) <= 25 or curve.points else None
+            line = dict(linestyle="none", alpha=0.7) if curve.points else dict(linestyle=dash, linewidth=1.6)
+            axes.plot(x, y, color=colour, marker=marker, markersize=3.5, label=name, **line)
             if band is not None:
                 axes.fill_between(x, y - band, y + band, color=colour, alpha=0.22, linewidth=0)
         _draw_levels(axes, {k: v.mean for k, v in (levels or {}).items() if v.unit == unit and np.isfinite(v.mean)})
@@ -55,7 +56,10 @@ def panel_svg(title: str, curves: Mapping[str, Curve], levels: Mapping[str, Esti
         axes.set_ylabel(unit, color=_INK)
         axes.grid(color=_FAINT, linewidth=0.7)
         axes.tick_params(color=_FAINT, labelcolor=_INK)
-        axes.ticklabel_format(axis="x", style="plain", useOffset=False)
+        if next(iter(curves.values())).log:
+            axes.set_xscale("log")
+        else:
+            axes.ticklabel_format(axis="x", style="plain", useOffset=False)
         axes.spines[:].set_visible(False)
         if len(curves) > 4:  # beside the curves, not on them
             figure.legend(loc="outside right upper", frameon=False, labelcolor=_INK, fontsize=7.5)

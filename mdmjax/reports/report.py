@@ -29,6 +29,8 @@ class Curve:
     unit: str = ""
     panel: str = ""  # by default the curve's own name
     xlabel: str = "step"
+    points: bool = False  # drawn as points that no line joins
+    log: bool = False  # x on a logarithmic axis
 
 
 @dataclasses.dataclass(frozen=True)

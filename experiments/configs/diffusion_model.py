@@ -1,0 +1,24 @@
+"""A masked diffusion model on crossbars: its bound in bits/char against wire resistance, by how its weights are mapped.
+
+    python -m experiments.crossbar --config=experiments/configs/diffusion_model.py --workdir=runs/diffusion-model
+
+MINUTES on 2 CPU cores, first the training of the models on the Python language reference, as one program. To expect:
+TODO
+"""
+
+from experiments.configs.base import variant
+from experiments.configs.base_crossbar import crossbar
+
+
+def get_config(name: str = ""):
+    """The config, or its variant `quick`."""
+    config = crossbar()
+    config.update(study="diffusion_model", resistances=(0.0, 2.5e-5, 8e-5, 2.5e-4, 5e-4))
+    config.data.update(length=64)
+    config.train.update(steps=1500, learning_rate=3e-3, evaluate_every=150)
+    config.evaluate.update(rows=128, draws=2)
+    return variant(
+        config, name, seeds=2, resistances=(2.5e-4,), mappings=("conventional", "full"), data__length=16,
+        network__width=16, network__depth=1, network__heads=2, train__steps=24, train__batch=8, train__warmup=4,
+        train__evaluate_every=12, evaluate__rows=16, evaluate__batch=16,
+    )  # fmt: skip

@@ -1,0 +1,64 @@
+"""Deploys weights on memristive crossbars: what wires with resistance cost, by how the weights are mapped.
+
+Studies: `manhattan_law` and `bell_weights`, tile by tile; `digits`, a classifier, and `diffusion_model`, models of
+text, as crossbars compute them. "Manhattan distance mapping" (arXiv 2511.04798) shares its acronym with masked
+diffusion models. The weighted MAC error stands beside the nonideality factor everywhere: one can fall while the other
+rises.
+"""
+
+import shlex
+import sys
+import time
+
+from experiments import build, cli, runs
+from experiments.configs.base_crossbar import crossbar
+from experiments.crossbar_digits import digits
+from experiments.crossbar_model import diffusion_model
+from experiments.crossbar_parts import check
+from experiments.crossbar_tiles import bell_weights, manhattan_law
+from experiments.train import exit_when_told
+from mdmjax.crossbar import NotConverged
+from mdmjax.reports import Report, write_report
+
+LEGEND = (
+    "NF is the share of the current that is lost with all inputs at 1, (I0 - I) / I0 of the sums over columns; the MAC "
+    "error is that of the products, whose columns count by the worth of their bits. ± is a standard error over seeds. "
+    "DAC and ADC are ideal, and devices do not vary where that is not said: only wires and the on/off ratio are "
+    "modelled. Which factor, resistances and tile size the paper uses is not known; these are as the configs say."
+)
+STUDIES = dict(manhattan_law=manhattan_law, bell_weights=bell_weights, digits=digits, diffusion_model=diffusion_model)
+
+
+@exit_when_told()
+def main(config, workdir):
+    """See the module."""
+    began = time.monotonic()
+    runs.quiet_orbax()
+    check(config)
+    try:
+        found = build.choose(config.study, "study", STUDIES)(config, workdir)
+    except NotConverged as error:
+        raise cli.RunFailed(str(error)) from error
+    if found is None:
+        return
+    report = Report(
+        title=found.title,
+        summary=found.summary,
+        command=f"python -m experiments.crossbar {shlex.join(sys.argv[1:])}",
+        config=cli.to_dict(config),
+        seed=config.seed,
+        wall_seconds=time.monotonic() - began,
+        metrics=found.metrics,
+        baselines=found.baselines,
+        facts={"legend": LEGEND, **found.tables, **found.facts},
+        curves=found.curves,
+        heatmaps=found.heatmaps,
+    )
+    page = write_report(workdir, report)
+    for rows in found.tables.values():
+        print(cli.table([list(row.values()) for row in rows], list(rows[0])), end="\n\n")
+    cli.log(f"report: {page}")
+
+
+if __name__ == "__main__":
+    cli.run(main, crossbar)

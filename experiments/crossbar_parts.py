@@ -1,0 +1,98 @@
+"""What the studies of crossbars share: mappings by name, the crossbar of a config, and what a study hands back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import build
+from experiments.results import over_seeds, shown
+from mdmjax import crossbar
+from mdmjax.base import Estimate
+from mdmjax.crossbar import Crossbar, Tiles, Wires
+from mdmjax.reports import Curve, Heatmap
+
+BASE = "conventional"
+WAYS = {
+    BASE: dict(flow="conventional", key="none"),
+    "sorted": dict(flow="conventional", key="popcount"),
+    "reversed": dict(flow="reversed", key="none"),
+    "full": dict(flow="reversed", key="popcount"),
+    **{key: dict(flow="reversed", key=key) for key in ("column", "combined", "greedy")},
+}
+MORE = ("swaps", "bus", "active")
+RISES = " (rises)"  # stands behind a mapping's MAC error
+
+
+class Found(NamedTuple):
+    """What a study hands to the report."""
+
+    title: str
+    summary: str
+    metrics: Mapping[str, Estimate]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]  # the first is printed
+    facts: Mapping[str, Any] = {}
+    curves: Mapping[str, Curve] = {}
+    heatmaps: Mapping[str, Heatmap] = {}
+    baselines: Mapping[str, Estimate] = {}
+
+
+def choices(name: str, swaps: int) -> tuple[dict[str, Any], bool]:
+    """(fields of a Crossbar, whether rows are weighted by the activity of their inputs) of a mapping's name."""
+    first, *more = name.split("+")
+    fields = dict(build.choose(first, "mappings", WAYS))
+    if wrong := set(more) - set(MORE):
+        raise ValueError(f"mappings: {name!r} has +{sorted(wrong)[0]}: choose from {', '.join(f'+{m}' for m in MORE)}")
+    fields |= dict(swaps=swaps if "swaps" in more else 0, scope="bus" if "bus" in more else "tile")
+    if "swaps" in more and swaps < 1:
+        raise ValueError(f"tile.swaps={swaps}: {name!r} needs at least 1")
+    return fields, "active" in more
+
+
+def crossbar_of(config, name: str, resistance: float, **other: Any) -> Crossbar:
+    """The crossbar of a config with a mapping and a resistance. ValueError that names what will not do."""
+    tile = {k: v for k, v in config.tile.items() if k != "swaps"}
+    fields = tile | dict(on_off=config.device.on_off) | choices(name, config.tile.swaps)[0]
+    return Crossbar(**fields | dict(wires=Wires(resistance, resistance)) | other)
+
+
+def check(config) -> None:
+    """ValueError that names a field which will not do, before anything is done."""
+    build.check_positive(config, ("seeds", "tiles", "hidden"))
+    names = list(config.mappings)
+    if names[:1] != [BASE] or len(set(names)) != len(names):
+        raise ValueError(f"mappings={tuple(names)}: must begin with {BASE}, with which all are compared, each once")
+    if not config.resistances or len(set(config.resistances)) != len(config.resistances):
+        raise ValueError(f"resistances={tuple(config.resistances)}: give at least one, each once")
+    for name in ("variation", "read_noise"):
+        if not 0 <= config.device[name] < math.inf:
+            raise ValueError(f"device.{name}={config.device[name]}: must be at least 0")
+    for mapping in names:
+        for resistance in config.resistances:
+            crossbar_of(config, mapping, resistance)
+
+
+def ones(tiles: Tiles, conductance: np.ndarray, wires: Wires) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(ideal currents [T, N], currents, device voltages [T, M, N]) with all inputs that are there at 1, in float64."""
+    inputs = (tiles.inputs >= 0).astype(float)
+    found = crossbar.checked_solve(conductance, inputs, wires, tolerance=1e-11, dtype=jnp.float64)
+    return np.einsum("tmn,tm->tn", conductance, inputs), np.asarray(found.currents), np.asarray(found.voltages)
+
+
+def on_cpu():
+    """Where small exact studies are done, whatever else is there: float64 is not for accelerators."""
+    return jax.default_device(jax.local_devices(backend="cpu")[0])
+
+
+def change(values: Sequence[float], base: Sequence[float], unit: str = "%") -> Estimate:
+    """The change of the means of each seed, in % of the base's, over seeds."""
+    return over_seeds(100 * (np.asarray(values) / np.asarray(base) - 1), unit)
+
+
+def told(estimate: Estimate, flag: bool = False) -> str:
+    """A cell; with the flag, whether it is a rise by more than two standard errors."""
+    rises = flag and estimate.mean > 2 * (estimate.standard_error if math.isfinite(estimate.standard_error) else 0)
+    return shown(estimate) + (RISES if rises else "")
