@@ -1,6 +1,7 @@
 """A classifier of digits on crossbars: one hidden layer, trained here on what scikit-learn brings along."""
 
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import optax
 
 from experiments import build, cli
-from experiments.crossbar_networks import TILES, Subject, cells_of, curves, deployed, measured, rows, sweep
+from experiments.crossbar_networks import TILES, Subject, cells_of, curves, deployed, digital, measured, rows, sweep
 from experiments.crossbar_parts import Found, crossbar_of
 from experiments.results import over_seeds, shown
+from experiments.search import Cells
 from mdmjax import crossbar, training
 from mdmjax.crossbar import Network
 
@@ -109,24 +111,24 @@ def digits(config, workdir: Path) -> Found:
     cli.check_workdir(workdir, config)
     cli.started()
     cells = cells_of(workdir)
+    before = digital(subject, cells)
     found = sweep(config, subject, cells)
-    lines, changes = rows(subject, found, PERCENT)
-    digital = over_seeds([PERCENT * a for a in subject.digital], "%")
+    lines, changes = rows(subject, found, before, PERCENT)
     return Found(
         "Digits on crossbars",
         f"A 64-{config.hidden}-10 classifier, {config.seeds} splits and first parameters; on/off ratio "
         f"{config.device.on_off:g}, {config.tile.bits} bits.",
-        {"digital accuracy": digital, **changes},
-        {"deployments": lines, "devices that vary": devices(config, subject, cells, lines)},
-        {"digital accuracy by seed, %": [PERCENT * a for a in subject.digital]},
+        {"digital accuracy": over_seeds([PERCENT * a for a in before], "%"), **changes},
+        {"deployments": lines, "devices that vary": devices(config, subject, cells, before)},
+        {"digital accuracy by seed, %": [PERCENT * a for a in before]},
         curves(subject, found, PERCENT, "accuracy"),
     )
 
 
-def devices(config, subject: Subject, cells, lines) -> list[dict[str, Any]]:
+def devices(config, subject: Subject, cells: Cells, before: Sequence[float]) -> list[dict[str, Any]]:
     """What device variation, noise of reads, and the paper's model of noise do, at the largest resistance, "full"."""
     resistance, seeds = max(config.resistances), range(config.seeds)
-    told = lambda values: shown(over_seeds(PERCENT * (np.asarray(values) - subject.digital)))
+    told = lambda values: shown(over_seeds(PERCENT * (np.asarray(values) - before)))
     out = []
     for name, values in (("variation", config.variations), ("read_noise", config.read_noises)):
         for value in values:
@@ -142,7 +144,7 @@ def devices(config, subject: Subject, cells, lines) -> list[dict[str, Any]]:
     return out
 
 
-def by_distance(config, subject: Subject, resistance: float, cells, told) -> dict[str, Any]:
+def by_distance(config, subject: Subject, resistance: float, cells: Cells, told: Callable) -> dict[str, Any]:
     """The same with noise that grows with the distance in place of a solve, as large as makes the mean NF the same."""
     made = crossbar_of(config, "full", resistance)
 

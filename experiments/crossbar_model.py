@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments import build, cli
-from experiments.crossbar_networks import Subject, cells_of, curves, rows, sweep
+from experiments.crossbar_networks import Subject, cells_of, curves, digital, rows, sweep
 from experiments.crossbar_parts import Found
 from experiments.results import over_seeds
 from experiments.study_arms import Arm
@@ -41,18 +41,19 @@ def diffusion_model(config, workdir: Path) -> Found | None:
     factor, unit = task.unit
     subject = Subject(params, where, bound, unit)
     subject.check(config.mappings)
-    found = sweep(config, subject, cells_of(workdir))
-    lines, changes = rows(subject, found, factor)
-    digital = over_seeds([factor * x for x in subject.digital], unit)
+    cells = cells_of(workdir)
+    before = digital(subject, cells)
+    found = sweep(config, subject, cells)
+    lines, changes = rows(subject, found, before, factor)
     return Found(
         f"A masked diffusion model on crossbars: {task.meta['name']}",
         f"{config.seeds} models of width {config.network.width} and depth {config.network.depth}; on/off ratio "
         f"{config.device.on_off:g}, {config.tile.bits} bits; embeddings, norms and attention stay digital.",
-        {"digital bound": digital, **changes},
+        {"digital bound": over_seeds([factor * x for x in before], unit), **changes},
         {"deployments": lines},
         {
             "parameters of a model": networks.parameter_count(params[0]),
-            "digital bound by seed, nats/token": subject.digital,
+            "digital bound by seed, nats/token": before,
             "a change of 1 in this unit, in nats/token": math.log(2) if unit.startswith("bits") else 1.0,
             "data": task.meta,
         },

@@ -38,11 +38,6 @@ class Subject:
         """Names of what is measured of a deployed network."""
         return ("raw", "calibrated", *(("calibrated on inputs",) if self.on_inputs else ()))
 
-    @functools.cached_property
-    def digital(self) -> list[float]:
-        """The quality of each seed as it was trained."""
-        return [self.quality(s, params) for s, params in enumerate(self.params)]
-
     def check(self, mappings: Sequence[str]) -> None:
         """ValueError for mappings that it cannot have."""
         if self.activity is None and (wrong := [name for name in mappings if "active" in name.split("+")]):
@@ -82,6 +77,12 @@ def _selected(tree: Any, network: Network) -> list[np.ndarray]:
     return [named[path] for path in network.layers]
 
 
+def digital(subject: Subject, cells: Cells) -> list[float]:
+    """The quality of each seed as it was trained."""
+    one = lambda s: [subject.quality(s, subject.params[s])]
+    return [float(cells.get(f"seed {s}, digital", functools.partial(one, s))[0]) for s in range(len(subject.params))]
+
+
 def sweep(config, subject: Subject, cells: Cells) -> dict[tuple[str, float], np.ndarray]:
     """{(mapping, resistance): [seeds, TILES + ERRORS + qualities]}; without resistance only the first mapping."""
     pairs = [(m, r) for r in config.resistances for m in config.mappings if r > 0 or m == BASE]
@@ -97,9 +98,10 @@ def sweep(config, subject: Subject, cells: Cells) -> dict[tuple[str, float], np.
 
 
 def rows(
-    subject: Subject, found: Mapping[tuple[str, float], np.ndarray], scale: float
+    subject: Subject, found: Mapping[tuple[str, float], np.ndarray], before: Sequence[float], scale: float
 ) -> tuple[list[dict[str, Any]], dict[str, Estimate]]:
-    """(the table, the change of quality by name) of a sweep; qualities times `scale`, in the subject's unit."""
+    """(the table, the change of quality by name) of a sweep, `before` being the digital qualities; these times `scale`,
+    in the subject's unit."""
     names = (*TILES, *ERRORS, *subject.qualities)
     lines, changes = [], {}
     for (mapping, resistance), values in found.items():
@@ -111,7 +113,7 @@ def rows(
         line["MAC error"] = shown(over_seeds(of["MAC error"])) + (" (rises)" if rises else "")
         line |= {name: shown(over_seeds(of[name])) for name in ERRORS}
         for name in subject.qualities:
-            estimate = over_seeds(scale * (of[name] - np.asarray(subject.digital)), subject.unit)
+            estimate = over_seeds(scale * (of[name] - np.asarray(before)), subject.unit)
             changes[f"r {resistance:g}, {mapping}, {name}: change"] = estimate
             line[f"{name} - digital, {subject.unit}"] = shown(estimate)
         line["index bits"] = f"{of['index bits'].mean():,.0f}"

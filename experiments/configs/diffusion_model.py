@@ -15,7 +15,7 @@ def get_config(name: str = ""):
     config = crossbar()
     config.update(study="diffusion_model", resistances=(0.0, 2.5e-5, 8e-5, 2.5e-4, 5e-4))
     config.data.update(length=64)
-    config.train.update(steps=1500, learning_rate=3e-3, evaluate_every=150)
+    config.train.update(steps=1500, batch=32, learning_rate=3e-3, evaluate_every=150)
     config.evaluate.update(rows=128, draws=2)
     return variant(
         config, name, seeds=2, resistances=(2.5e-4,), mappings=("conventional", "full"), data__length=16,

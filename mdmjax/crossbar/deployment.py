@@ -84,13 +84,15 @@ class Crossbar:
         sliced = bit_slice(weights, self.bits, rounding=self.rounding)
         if not sliced.q.any():
             raise ValueError(f"all {weights.size} weights are 0 in {self.bits} bits: there is nothing to map")
-        mapped = map_tiles(
-            tile(sliced, self.rows, self.columns, layout=self.layout),
-            **dict(flow=self.flow, key=self.key, scope=self.scope) | choices,
-        )
+        choices = dict(flow=self.flow, key=self.key, scope=self.scope) | choices
+        tiles = tile(sliced, self.rows, self.columns, layout=self.layout)
+        mapped = map_tiles(tiles, **choices)
+        orders = len(np.unique(tiles.inputs, axis=0)) if choices["scope"] == "bus" else len(tiles.inputs)
         if self.swaps:
             mapped = refine_tiles(mapped, self.conductances(mapped.tiles), self.wires, rounds=self.swaps)
-        return Written(sliced, mapped.tiles, self.conductances(mapped.tiles))
+        if choices["key"] == "none" and not self.swaps:
+            orders = 0
+        return Written(sliced, mapped.tiles, self.conductances(mapped.tiles), index_bits(self.rows, orders))
 
 
 class Written(NamedTuple):
@@ -99,6 +101,7 @@ class Written(NamedTuple):
     sliced: Sliced
     tiles: Tiles
     conductance: Float[np.ndarray, "T M N"]
+    index_bits: int  # what the orders of its rows cost to keep
 
 
 class Deployed(NamedTuple):
@@ -212,7 +215,7 @@ def deployed(
 ) -> Deployed:
     """What the solved tiles make of the layer. NotConverged where a residual is above the tolerance."""
     require_residual(residuals, crossbar.tolerance)
-    sliced, tiles, conductance = written
+    sliced, tiles, conductance, bits = written
     rows, columns = (tiles.inputs >= 0).astype(float), tiles.outputs >= 0
     ideal = np.where(columns, np.einsum("tmn,tm->tn", conductance, rows), 0)
     real = np.where(columns, np.einsum("tnm,tm->tn", effective, rows), 0)
@@ -225,8 +228,7 @@ def deployed(
         decode(effective, tiles, crossbar.off, sliced.scale, sliced.q.shape),
         sliced.sign * sliced.scale * sliced.q / 2**crossbar.bits,
         _gathered((effective * worth[:, :, None]) ** 2, tiles, sliced.q.shape),
-        of_drawn(nf.total), of_drawn(nf.column), of_drawn(mac), float(residuals.max(initial=0.0)),
-        index_bits(crossbar.rows, len(tiles.cells)),
+        of_drawn(nf.total), of_drawn(nf.column), of_drawn(mac), float(residuals.max(initial=0.0)), bits,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ def distance_noise(
     For comparison only: of the exact attenuation of a 64 x 64 tile it explains a half to four fifths, with another
     slope at every density. No alpha is right for all; `effective_weights` is.
     """
-    sliced, tiles, _ = crossbar.map(weights)
+    sliced, tiles, *_ = crossbar.map(weights)
     loss = alpha * distances(crossbar.rows, crossbar.columns)[None]
     if rng is not None:
         loss = loss * rng.standard_normal(tiles.cells.shape)

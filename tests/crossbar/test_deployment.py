@@ -41,7 +41,7 @@ def test_without_resistance_it_is_what_was_quantised(on_off, layout, flow, key):
 def test_every_input_gives_the_currents_of_its_tiles():
     """x @ W_eff against one solve of every tile with the inputs as they are gathered."""
     crossbar = Crossbar(**SMALL, wires=Wires(2e-2, 3e-2), on_off=20, tolerance=1e-12)
-    sliced, tiles, g = crossbar.map(layer())
+    sliced, tiles, g, _ = crossbar.map(layer())
     x = np.random.default_rng(1).random(19)
     v = np.where(tiles.inputs < 0, 0, x[tiles.inputs])
     currents = solve(jnp.asarray(g), jnp.asarray(v), crossbar.wires, iterations=iterations_for(1e-13, 60)).currents
@@ -53,6 +53,15 @@ def test_every_input_gives_the_currents_of_its_tiles():
     found = effective_weights(layer(), crossbar, dtype=jnp.float64)
     np.testing.assert_allclose(x @ found.weights, out, rtol=1e-9)
     assert (found.nf_total > 0.01).all() and found.index_bits == len(tiles.cells) * 8 * 3
+
+
+@pytest.mark.parametrize(
+    "fields, orders",
+    [(dict(key="none"), 0), (dict(), 12), (dict(scope="bus"), 3), (dict(key="none", swaps=1), 12)],
+)  # 3 tile-rows, 2 columns of tiles, 2 signs
+def test_what_the_orders_cost(fields, orders):
+    found = Crossbar(**SMALL, **fields).map(layer())
+    assert len(found.tiles.cells) == 12 and found.index_bits == orders * 8 * 3
 
 
 def test_gains_bring_outputs_back():
