@@ -34,9 +34,10 @@ def main(config, workdir):
     """See the module."""
     began = time.monotonic()
     runs.quiet_orbax()
+    study = build.choose(config.study, "study", STUDIES)
     check(config)
     try:
-        found = build.choose(config.study, "study", STUDIES)(config, workdir)
+        found = study(config, workdir)
     except NotConverged as error:
         raise cli.RunFailed(str(error)) from error
     if found is None:

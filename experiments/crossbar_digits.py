@@ -36,8 +36,8 @@ def images() -> tuple[np.ndarray, np.ndarray]:
 
 def forward(params: Any, x: np.ndarray) -> tuple[Any, Any]:
     """(logits, hidden units) of pixels."""
-    hidden = jax.nn.relu(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])
-    return hidden @ params["out"]["kernel"] + params["out"]["bias"], hidden
+    hidden = jax.nn.relu(x @ params["hidden"]["kernel"] + params["hidden"]["bias"][None])
+    return hidden @ params["out"]["kernel"] + params["out"]["bias"][None], hidden
 
 
 def train(config, x: np.ndarray, classes: np.ndarray) -> list[Any]:
@@ -107,7 +107,6 @@ def digits(config, workdir: Path) -> Found:
     """Accuracy against resistance, for every mapping; and what devices that vary do besides."""
     build.check_positive(config, ("train.steps",))
     subject = subject_of(config)
-    subject.check(config.mappings)
     cli.check_workdir(workdir, config)
     cli.started()
     cells = cells_of(workdir)

@@ -40,7 +40,6 @@ def diffusion_model(config, workdir: Path) -> Found | None:
     bound = lambda seed, one: float(arm.bounds(jax.tree.map(lambda leaf: np.asarray(leaf)[None], one))[0])
     factor, unit = task.unit
     subject = Subject(params, where, bound, unit)
-    subject.check(config.mappings)
     cells = cells_of(workdir)
     before = digital(subject, cells)
     found = sweep(config, subject, cells)

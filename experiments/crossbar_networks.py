@@ -38,11 +38,6 @@ class Subject:
         """Names of what is measured of a deployed network."""
         return ("raw", "calibrated", *(("calibrated on inputs",) if self.on_inputs else ()))
 
-    def check(self, mappings: Sequence[str]) -> None:
-        """ValueError for mappings that it cannot have."""
-        if self.activity is None and (wrong := [name for name in mappings if "active" in name.split("+")]):
-            raise ValueError(f"mappings: {wrong[0]!r} needs the activity of the inputs of each layer: of digits only")
-
 
 def deployed(config, subject: Subject, seed: int, mapping: str, resistance: float, **device: float) -> Network:
     """The network of a seed on crossbars; `device` replaces fields of config.device."""

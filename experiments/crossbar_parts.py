@@ -70,6 +70,11 @@ def check(config) -> None:
     for name in ("variation", "read_noise"):
         if not 0 <= config.device[name] < math.inf:
             raise ValueError(f"device.{name}={config.device[name]}: must be at least 0")
+    active = [name for name in names if choices(name, config.tile.swaps)[1]]
+    if active and config.study != "digits":
+        raise ValueError(f"mappings: {active[0]!r} needs the inputs of each layer, which only digits has")
+    if not 1 <= config.tile.bits <= min(16, config.tile.columns):
+        raise ValueError(f"tile.bits={config.tile.bits}: must be in 1..{min(16, config.tile.columns)}")
     for mapping in names:
         for resistance in config.resistances:
             crossbar_of(config, mapping, resistance)

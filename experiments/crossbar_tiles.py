@@ -179,8 +179,6 @@ def bell_weights(config, workdir: Path) -> Found:
         build.choose(law, "layer.laws", LAWS)
     if config.tile.rows > config.layer.inputs or not 0 < max(config.outputs) <= config.layer.width:
         raise ValueError(f"layer of {config.layer.inputs} x {config.layer.width}: is smaller than its tiles")
-    if any("active" in name for name in config.mappings):
-        raise ValueError(f"mappings={tuple(config.mappings)}: +active needs inputs, which bell_weights has not")
     kinds = [(layout, n) for n in config.outputs for layout in config.layer.layouts if n > 1 or layout == "planes"]
     cases = [(law, *kind, *device) for law in config.layer.laws for kind in kinds for device in DEVICES]
     rows, metrics, heatmaps = [], {}, {}
