@@ -56,6 +56,7 @@ bench: $(VENV)/.ready  ## speed of a training and a sampling step, into results/
 	@$(RUN) -m benchmarks.schedule_sweep --out results/benchmarks/schedule_sweep.json
 	@$(RUN) -m benchmarks.order_gradients --out results/benchmarks/order_gradients.json
 	@$(RUN) -m benchmarks.preference_step --out results/benchmarks/preference_step.json
+	@$(RUN) -m benchmarks.crossbar_solve --out results/benchmarks/crossbar_solve.json
 
 tables: $(VENV)/.ready  ## write the tables of README.md anew from results/
 	@$(RUN) -m experiments.tables

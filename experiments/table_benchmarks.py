@@ -10,6 +10,7 @@ from experiments.table_columns import (
     Table,
     apart,
     count,
+    fine,
     giga,
     mebibytes,
     milliseconds,
@@ -18,6 +19,8 @@ from experiments.table_columns import (
     ratio,
 )
 from mdmjax.reports import duration
+
+counts = lambda pair: " to ".join(map(count, pair))
 
 BENCHMARKS = {
     "train_step": Table(
@@ -124,6 +127,32 @@ BENCHMARKS = {
             Column("of which compilation", ("compile_seconds",), ratio),
             *(MACHINE, CORES, COMMIT),
         ],
+    ),
+    "crossbar_solve": Table(
+        "benchmarks/crossbar_solve.json",
+        [
+            Column("segment / R_on", (ROW, "rho"), probability),
+            Column("precision", (ROW, "precision")),
+            Column("residual below", (ROW, "tolerance"), probability),
+            Column("iterations", (ROW, "iterations")),
+            Column("needed", (ROW, "iterations_needed")),
+            Column("a tile", (ROW, "seconds"), fine),
+            Column("in one batch", (ROW, "seconds_whole"), fine),
+            Column("sparse LU", (ROW, "seconds_sparse_lu"), fine),
+            Column("badcrossbar", (ROW, "seconds_badcrossbar"), fine),
+            Column("badcrossbar / a tile", (ROW, "than_badcrossbar", "times"), count),
+            Column("its quartiles", (ROW, "than_badcrossbar", "quartiles"), counts),
+            Column("G_eff a tile", (ROW, "effective_seconds"), fine),
+            Column("badcrossbar, G_eff", (ROW, "effective_seconds_badcrossbar"), fine),
+            Column("badcrossbar / G_eff", (ROW, "effective_than_badcrossbar", "times"), count),
+            Column("quartiles of that", (ROW, "effective_than_badcrossbar", "quartiles"), counts),
+            Column("currents from badcrossbar's", (ROW, "from_badcrossbar"), probability),
+            Column("from sparse LU's", (ROW, "from_sparse_lu"), probability),
+            Column("memory", (ROW, "memory_bytes", "peak"), mebibytes),
+            Column("of half the tiles", (ROW, "memory_of_half"), ratio),
+            *(MACHINE, CORES, COMMIT),
+        ],
+        ("runs",),
     ),
     "order_gradients": Table(
         "benchmarks/order_gradients.json",

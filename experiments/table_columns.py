@@ -30,6 +30,11 @@ def milliseconds(value: float) -> str:
     return f"{1000 * value:,.0f} ms"
 
 
+def fine(value: float) -> str:
+    """Seconds as ms, two significant digits below 10."""
+    return f"{1000 * value:.2g} ms" if value < 0.01 else milliseconds(value)
+
+
 def mebibytes(value: float) -> str:
     """Bytes as MiB."""
     return f"{value / 2**20:,.0f} MiB"

@@ -1,6 +1,8 @@
 """The benchmarks run, write what the tables read, and count the work that is done."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from benchmarks import (
     block_cache,
+    crossbar_solve,
     order_gradients,
     preference_step,
     sample_step,
@@ -17,6 +20,7 @@ from benchmarks import (
 )
 from benchmarks.common import forward_matmuls, matmul, write
 from experiments import table_columns, tables
+from mdmjax.crossbar import Wires, nodal
 from mdmjax.networks import TransformerConfig, forward_flops, parameter_count, transformer
 
 SIZES = "--depth 1 --width 16 --heads 2 --length 8 --vocab 5 --rounds 1 --matmul 16".split()
@@ -31,13 +35,24 @@ BENCHMARKS = {
         preference_step,
         "--depth 1 --width 16 --heads 2 --length 8 --vocab 5 --pairs 2 --rounds 1 --draws 2".split(),
     ),
+    "crossbar_solve": (
+        crossbar_solve,
+        "--size 12 --tiles 6 --chunk 4 --effective 3 --peers 2 --rounds 1 --density 0.5".split(),
+    ),
 }
 
 
+def kirchhoff(inputs, resistances, *, r_i, node_voltages, all_currents):
+    """What badcrossbar computes, which need not be installed: its bit lines end at the last row."""
+    currents = [nodal(1 / resistances[::-1], v, Wires(r_i, r_i)) for v in inputs[::-1].T]
+    return SimpleNamespace(currents=SimpleNamespace(output=np.stack(currents)))
+
+
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_a_benchmark_writes_every_number_that_its_table_shows(name, tmp_path):
+def test_a_benchmark_writes_every_number_that_its_table_shows(name, tmp_path, monkeypatch):
     benchmark, argv = BENCHMARKS[name]
     path = tmp_path / "benchmarks" / f"{name}.json"
+    monkeypatch.setitem(sys.modules, "badcrossbar", SimpleNamespace(compute=kirchhoff))
     write(benchmark.measure(benchmark.arguments(argv)), str(path))
     tree = json.loads(path.read_text())
     table = tables.TABLES[name]
@@ -110,6 +125,27 @@ def check_gradients(tree):
     assert found["order, one step"]["per call"] < found["order, every step"]["per call"]
 
 
+def check_crossbar(tree):
+    """Two wire resistances in two precisions. What float32 is away from float64 is rounding."""
+    assert [(run["rho"], run["precision"]) for run in tree["runs"]] == [
+        (rho, precision) for rho in (2.5e-4, 5e-3) for precision in ("float64", "float32")
+    ]
+    for run in tree["runs"]:
+        near = {"float64": 1e-10, "float32": 2e-6}[run["precision"]]
+        assert max(run["from_sparse_lu"], run["from_badcrossbar"], run["superposition"]) < near
+        assert run["iterations_needed"] <= run["iterations"] and run["residual"] <= run["tolerance"]
+        assert run["seconds"] > 0 and 0.4 < run["memory_of_half"] < 0.6  # linear in tiles
+
+
+def test_crossbars_without_the_peer(monkeypatch):
+    """The result says so, and has the numbers of everything else."""
+    monkeypatch.setitem(sys.modules, "badcrossbar", None)
+    argv = "--size 8 --tiles 4 --chunk 2 --effective 2 --peers 1 --rounds 1 --density 0.5 --rho 1e-3".split()
+    tree = crossbar_solve.measure(crossbar_solve.arguments(argv))
+    assert tree["badcrossbar"] == "not installed"
+    assert all(run["than_sparse_lu"]["times"] > 0 and "than_badcrossbar" not in run for run in tree["runs"])
+
+
 CHECKS = {
     "train_step": check_training,
     "sample_step": check_sampling,
@@ -118,6 +154,7 @@ CHECKS = {
     "schedule_sweep": check_sweep,
     "order_gradients": check_gradients,
     "preference_step": check_preference,
+    "crossbar_solve": check_crossbar,
 }
 
 

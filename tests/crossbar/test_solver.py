@@ -200,6 +200,28 @@ def test_too_few_iterations_are_said():
     assert require(solved(g, v, Wires(1e-2, 1e-2)), 1e-10).currents.shape == (2, 32)
 
 
+@pytest.mark.parametrize("rho", [1e-4, 3e-3, 1e-1])
+def test_so_many_iterations_are_enough(rho):
+    """In the energy norm of dense A, from y = b, for random sources and the tile of all cells, whose kappa is exact."""
+    wires, g = Wires(rho, 2 * rho), np.stack([np.ones((12, 9)), random_tile(3, 12, 9)[0]])
+    source = np.random.default_rng(0).normal(size=(2, 12, 9))
+    kappa = condition(1.0, 12, 9, wires)
+    for t, (tile, drive) in enumerate(zip(g, source, strict=True)):
+        s = np.sqrt(tile).ravel()
+        lines = rho * np.kron(np.eye(12), path_matrix(9)) + 2 * rho * np.kron(path_matrix(12), np.eye(9))
+        a, b = np.eye(s.size) + s[:, None] * lines * s, s * drive.ravel()
+        assert np.linalg.eigvalsh(a)[-1] <= (1 + kappa) * (1 + 1e-12)
+        exact = np.linalg.solve(a, b)
+        norm = lambda y, a=a: np.sqrt(y @ a @ y)
+        for tolerance in (1e-2, 1e-6):
+            n = iterations_for(tolerance, kappa)
+            assert n <= max(1, np.ceil(np.sqrt(1 + kappa) / 2 * np.log(2 / tolerance)))
+            found, _ = device_voltages(jnp.asarray(g), jnp.asarray(source), wires, n)
+            y = s * np.asarray(found)[t].ravel()  # s.X - exact = (1 - A) (y_n - exact), hence kappa
+            assert norm(y - exact) <= tolerance * kappa * norm(b - exact)
+    assert iterations_for(1e-6, 0.0) == 1
+
+
 def test_paths():
     for n in (1, 2, 7):
         p = path_matrix(n)
