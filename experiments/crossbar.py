@@ -24,7 +24,8 @@ LEGEND = (
     "NF is the share of the current that is lost with all inputs at 1, (I0 - I) / I0 of the sums over columns; the MAC "
     "error is that of the products, whose columns count by the worth of their bits. ± is a standard error over seeds. "
     "DAC and ADC are ideal, and devices do not vary where that is not said: only wires and the on/off ratio are "
-    "modelled. Which factor, resistances and tile size the paper uses is not known; these are as the configs say."
+    "modelled. Which factor, resistances and tile size the paper uses is not known. NF by column is the mean over "
+    "columns of |I0 - I| / I0; weight errors, relative in the Frobenius norm, hold the quantisation too."
 )
 STUDIES = dict(manhattan_law=manhattan_law, bell_weights=bell_weights, digits=digits, diffusion_model=diffusion_model)
 

@@ -11,7 +11,19 @@ import numpy as np
 import optax
 
 from experiments import build, cli
-from experiments.crossbar_networks import TILES, Subject, cells_of, curves, deployed, digital, measured, rows, sweep
+from experiments.crossbar_networks import (
+    ERRORS,
+    TILES,
+    Subject,
+    by_layer,
+    cells_of,
+    curves,
+    deployed,
+    digital,
+    measured,
+    rows,
+    sweep,
+)
 from experiments.crossbar_parts import Found, crossbar_of
 from experiments.results import over_seeds, shown
 from experiments.search import Cells
@@ -95,9 +107,9 @@ def subject_of(config) -> Subject:
         inputs = {"hidden": own, "out": np.asarray(forward(given, own)[1])}
         made = {}
         for name, layer in given.items():
-            effective = np.asarray(network.raw[name]["kernel"], np.float64)
-            g = crossbar.gains(inputs[name] @ effective, inputs[name] @ np.asarray(layer["kernel"], np.float64))
-            made[name] = {"kernel": (effective * g).astype(np.float32), "bias": layer["bias"]}
+            written = network.layers[f"{name}/kernel"][0].weights  # without the noise of a read
+            g = crossbar.gains(inputs[name] @ written, inputs[name] @ np.asarray(layer["kernel"], np.float64))
+            made[name] = {"kernel": (network.raw[name]["kernel"] * g[None]).astype(np.float32), "bias": layer["bias"]}
         return made
 
     return Subject(params, WHERE, accuracy, "points", activity, on_inputs)
@@ -113,14 +125,19 @@ def digits(config, workdir: Path) -> Found:
     before = digital(subject, cells)
     found = sweep(config, subject, cells)
     lines, changes = rows(subject, found, before, PERCENT)
+    noisy = devices(config, subject, cells, before)
     return Found(
         "Digits on crossbars",
         f"A 64-{config.hidden}-10 classifier, {config.seeds} splits and first parameters; on/off ratio "
         f"{config.device.on_off:g}, {config.tile.bits} bits.",
         {"digital accuracy": over_seeds([PERCENT * a for a in before], "%"), **changes},
-        {"deployments": lines, "devices that vary": devices(config, subject, cells, before)},
+        {
+            "deployments": lines,
+            "layers": by_layer(subject, found),
+            "devices that vary": noisy,
+        },
         {"digital accuracy by seed, %": [PERCENT * a for a in before]},
-        curves(subject, found, PERCENT, "accuracy"),
+        curves(subject, found, PERCENT, "accuracy", "%"),
     )
 
 
@@ -135,8 +152,9 @@ def devices(config, subject: Subject, cells: Cells, before: Sequence[float]) -> 
                 subject, s, deployed(config, subject, s, "full", resistance, **{name: value})
             )
             found = np.array([cells.get(f"seed {s}, {name} {value:g}", functools.partial(one, s)) for s in seeds])
-            qualities = found[:, -len(subject.qualities) :].T
             line = {"r / R_on": resistance, "devices": f"{name.replace('_', ' ')} {value:g}"}
+            line |= {TILES[i]: shown(over_seeds(found[:, i])) for i in (0, 2)}
+            qualities = found[:, len(TILES) + len(ERRORS) :].T[: len(subject.qualities)]
             named = zip(subject.qualities, qualities, strict=True)
             out.append(line | {f"{n} - digital, {subject.unit}": told(q) for n, q in named})
     out.append(by_distance(config, subject, resistance, cells, told))
@@ -148,7 +166,8 @@ def by_distance(config, subject: Subject, resistance: float, cells: Cells, told:
     made = crossbar_of(config, "full", resistance)
 
     def one(s):
-        nf = cells.get(f"seed {s}, full, r {resistance:g}", lambda: None)[TILES.index("NF")]
+        known = lambda: measured(subject, s, deployed(config, subject, s, "full", resistance))
+        nf = cells.get(f"seed {s}, full, r {resistance:g}", known)[TILES.index("NF")]
         params = {name: dict(layer) for name, layer in subject.params[s].items()}
         for layer in params.values():
             kernel = np.asarray(layer["kernel"], np.float64)
@@ -159,5 +178,5 @@ def by_distance(config, subject: Subject, resistance: float, cells: Cells, told:
         return [subject.quality(s, params)]
 
     found = [cells.get(f"seed {s}, noise by distance", functools.partial(one, s))[0] for s in range(config.seeds)]
-    line = {"r / R_on": resistance, "devices": "lose by their distance, without a solve"}
+    line = {"r / R_on": resistance, "devices": "lose by their distance, without a solve", "NF": "", "MAC error": ""}
     return line | {f"{n} - digital, {subject.unit}": told(found) if n == "raw" else "" for n in subject.qualities}

@@ -7,19 +7,19 @@ import jax
 import numpy as np
 
 from experiments import build, cli
-from experiments.crossbar_networks import Subject, cells_of, curves, digital, rows, sweep
+from experiments.crossbar_networks import Subject, by_layer, cells_of, curves, digital, rows, sweep
 from experiments.crossbar_parts import Found
 from experiments.results import over_seeds
 from experiments.study_arms import Arm
-from experiments.study_tasks import TASKS
+from experiments.study_tasks import text
 from mdmjax import crossbar, networks, training
 
 
 def diffusion_model(config, workdir: Path) -> Found | None:
     """Trains a model for each seed, as one program, and puts its matrices on crossbars. None where a signal came."""
     build.check_positive(config, ("train.steps", "train.batch", "train.evaluate_every", "evaluate.batch"))
-    task = build.choose(config.task, "task", TASKS)(config.data, config.evaluate.rows)
-    arm = Arm(config, task, build.arms_of(config)[0])
+    task = text(config.data, config.evaluate.rows)
+    arm = Arm(config, task, "base")
     where = {config.where: ""}
     crossbar.select(jax.eval_shape(arm.model.init, jax.random.key(0)), where)  # before anything is trained
     cli.check_workdir(workdir, config, free=("data.cache_dir",))
@@ -47,14 +47,14 @@ def diffusion_model(config, workdir: Path) -> Found | None:
     return Found(
         f"A masked diffusion model on crossbars: {task.meta['name']}",
         f"{config.seeds} models of width {config.network.width} and depth {config.network.depth}; on/off ratio "
-        f"{config.device.on_off:g}, {config.tile.bits} bits; embeddings, norms and attention stay digital.",
+        f"{config.device.on_off:g}, {config.tile.bits} bits; {', '.join(where)} on crossbars, all else digital.",
         {"digital bound": over_seeds([factor * x for x in before], unit), **changes},
-        {"deployments": lines},
+        {"deployments": lines, "layers": by_layer(subject, found)},
         {
             "parameters of a model": networks.parameter_count(params[0]),
             "digital bound by seed, nats/token": before,
             "a change of 1 in this unit, in nats/token": math.log(2) if unit.startswith("bits") else 1.0,
             "data": task.meta,
         },
-        curves(subject, found, factor, "bound"),
+        curves(subject, found, factor, "bound", unit),
     )

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments import build, cli
-from experiments.crossbar_parts import BASE, change, choices, crossbar_of, told
+from experiments.crossbar_parts import BASE, RISES, change, choices, crossbar_of, told
 from experiments.results import over_seeds, shown
 from experiments.search import Cells
 from mdmjax import crossbar, training
@@ -51,25 +51,26 @@ def deployed(config, subject: Subject, seed: int, mapping: str, resistance: floa
 
 
 def measured(subject: Subject, seed: int, network: Network) -> np.ndarray:
-    """What is kept of a deployment: TILES, ERRORS, qualities; means over the tiles that draw a current."""
-    all_layers = [one for found in network.layers.values() for one in found]
-    tiles = lambda name: np.concatenate([getattr(one, name) for one in all_layers])
-    mean = lambda x: x[~np.isnan(x)].mean()
-    pick = lambda tree: np.concatenate([np.ravel(x) for x in _selected(tree, network)])
-    wanted = pick(subject.params[seed])
-    error = lambda tree: float(np.linalg.norm(pick(tree) - wanted) / np.linalg.norm(wanted))
-    trees = [network.raw, network.calibrated, *([subject.on_inputs(seed, network)] if subject.on_inputs else [])]
-    return np.array([
-        mean(tiles("nf_total")), mean(tiles("nf_column")), mean(tiles("mac")), max(one.residual for one in all_layers),
-        sum(one.index_bits for one in all_layers), error(network.raw), error(network.calibrated),
-        *(subject.quality(seed, tree) for tree in trees),
-    ])  # fmt: skip
+    """What is kept of a deployment: TILES and ERRORS of all layers, qualities, then TILES and ERRORS of each layer."""
+    given, *trees = (_named(x) for x in (subject.params[seed], network.raw, network.calibrated))
+
+    def of(paths: Sequence[str]) -> list[float]:
+        layers = [one for path in paths for one in network.layers[path]]
+        tiles = (np.concatenate([getattr(one, name) for one in layers]) for name in ("nf_total", "nf_column", "mac"))
+        means = [x[~np.isnan(x)].mean() for x in tiles]  # over the tiles that draw a current
+        pick = lambda named: np.concatenate([np.ravel(named[path]) for path in paths])
+        wanted = pick(given)
+        errors = [np.linalg.norm(pick(tree) - wanted) / np.linalg.norm(wanted) for tree in trees]
+        return [*means, max(one.residual for one in layers), sum(one.index_bits for one in layers), *errors]
+
+    networks = [network.raw, network.calibrated, *([subject.on_inputs(seed, network)] if subject.on_inputs else [])]
+    qualities = [subject.quality(seed, tree) for tree in networks]
+    return np.array([*of(list(network.layers)), *qualities, *(x for path in network.layers for x in of([path]))])
 
 
-def _selected(tree: Any, network: Network) -> list[np.ndarray]:
+def _named(tree: Any) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    named = {jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x, np.float64) for p, x in leaves}
-    return [named[path] for path in network.layers]
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x, np.float64) for p, x in leaves}
 
 
 def digital(subject: Subject, cells: Cells) -> list[float]:
@@ -79,7 +80,7 @@ def digital(subject: Subject, cells: Cells) -> list[float]:
 
 
 def sweep(config, subject: Subject, cells: Cells) -> dict[tuple[str, float], np.ndarray]:
-    """{(mapping, resistance): [seeds, TILES + ERRORS + qualities]}; without resistance only the first mapping."""
+    """{(mapping, resistance): what is `measured` of each seed}; without resistance only of the first mapping."""
     pairs = [(m, r) for r in config.resistances for m in config.mappings if r > 0 or m == BASE]
     found: dict[tuple[str, float], list] = {pair: [] for pair in pairs}
     with cli.progress(len(pairs) * config.seeds, unit="deployment") as bar:
@@ -95,32 +96,56 @@ def sweep(config, subject: Subject, cells: Cells) -> dict[tuple[str, float], np.
 def rows(
     subject: Subject, found: Mapping[tuple[str, float], np.ndarray], before: Sequence[float], scale: float
 ) -> tuple[list[dict[str, Any]], dict[str, Estimate]]:
-    """(the table, the change of quality by name) of a sweep, `before` being the digital qualities; these times `scale`,
-    in the subject's unit."""
+    """(the table, and the change of quality at the largest resistance by name) of a sweep, `before` being the digital
+    qualities; these times `scale`, in the subject's unit."""
     names = (*TILES, *ERRORS, *subject.qualities)
-    lines, changes = [], {}
+    most, lines, changes = max(r for _, r in found), [], {}
     for (mapping, resistance), values in found.items():
-        of = dict(zip(names, values.T, strict=True))
+        of = dict(zip(names, values.T[: len(names)], strict=True))
         line: dict[str, Any] = {"r / R_on": resistance, "mapping": mapping}
-        line |= {name: shown(over_seeds(of[name])) for name in TILES[:2]}
-        base = found[BASE, resistance][:, TILES.index("MAC error")]
-        rises = told(change(of["MAC error"], base), flag=True).endswith("(rises)") if mapping != BASE else False
-        line["MAC error"] = shown(over_seeds(of["MAC error"])) + (" (rises)" if rises else "")
-        line |= {name: shown(over_seeds(of[name])) for name in ERRORS}
+        line |= tile_cells(of, found[BASE, resistance])
         for name in subject.qualities:
             estimate = over_seeds(scale * (of[name] - np.asarray(before)), subject.unit)
-            changes[f"r {resistance:g}, {mapping}, {name}: change"] = estimate
+            if resistance == most:
+                changes[f"r {resistance:g}, {mapping}, {name}: change"] = estimate
             line[f"{name} - digital, {subject.unit}"] = shown(estimate)
+        if resistance == most:
+            changes |= {f"r {resistance:g}, {mapping}: {n}": over_seeds(of[n]) for n in ("NF", "MAC error")}
         line["index bits"] = f"{of['index bits'].mean():,.0f}"
         line["largest residual"] = f"{of['residual'].max():.1e}"
         lines.append(line)
     return lines, changes
 
 
+def tile_cells(of: Mapping[str, np.ndarray], base: np.ndarray) -> dict[str, str]:
+    """NF, MAC error (with whether it rises above that of the base, in pairs of seeds) and weight errors, as cells."""
+    cells = {name: shown(over_seeds(of[name])) for name in (*TILES[:3], *ERRORS)}
+    before = base[:, TILES.index("MAC error")]
+    if before.all() and told(change(of["MAC error"], before), flag=True).endswith(RISES):
+        cells["MAC error"] += RISES
+    return cells
+
+
+def by_layer(subject: Subject, found: Mapping[tuple[str, float], np.ndarray]) -> list[dict[str, Any]]:
+    """The same of each layer, at the largest resistance."""
+    most, names, lines = max(r for _, r in found), (*TILES, *ERRORS), []
+    first = len(names) + len(subject.qualities)
+    for (mapping, resistance), values in found.items():
+        if resistance == most:
+            for n, path in enumerate(crossbar.select(subject.params[0], subject.where)):
+                at = slice(first + n * len(names), first + (n + 1) * len(names))
+                line = {"layer": path, "mapping": mapping}
+                of = dict(zip(names, values[:, at].T, strict=True))
+                line |= tile_cells(of, found[BASE, resistance][:, at])
+                bits, residual = f"{of['index bits'].mean():,.0f}", f"{of['residual'].max():.1e}"
+                lines.append(line | {"index bits": bits, "largest residual": residual})
+    return lines
+
+
 def curves(
-    subject: Subject, found: Mapping[tuple[str, float], np.ndarray], scale: float, what: str
+    subject: Subject, found: Mapping[tuple[str, float], np.ndarray], scale: float, what: str, unit: str
 ) -> dict[str, Curve]:
-    """The quality against the resistance, of each mapping, raw and calibrated."""
+    """The quality, `what`, against the resistance, of each mapping, raw and calibrated."""
     out = {}
     for i, name in enumerate(subject.qualities):
         for mapping in dict.fromkeys(m for m, _ in found):
@@ -131,7 +156,7 @@ def curves(
                 continue
             of = [over_seeds(values) for _, values in points]
             out[f"{mapping}, {name}"] = Curve(
-                [r for r, _ in points], [e.mean for e in of], [e.standard_error for e in of], subject.unit,
+                [r for r, _ in points], [e.mean for e in of], [e.standard_error for e in of], unit,
                 f"{what}, {name}", "r / R_on", log=True,
             )  # fmt: skip
     return out

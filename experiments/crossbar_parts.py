@@ -67,12 +67,21 @@ def check(config) -> None:
         raise ValueError(f"mappings={tuple(names)}: must begin with {BASE}, with which all are compared, each once")
     if not config.resistances or len(set(config.resistances)) != len(config.resistances):
         raise ValueError(f"resistances={tuple(config.resistances)}: give at least one, each once")
-    for name in ("variation", "read_noise"):
-        if not 0 <= config.device[name] < math.inf:
-            raise ValueError(f"device.{name}={config.device[name]}: must be at least 0")
-    active = [name for name in names if choices(name, config.tile.swaps)[1]]
-    if active and config.study != "digits":
-        raise ValueError(f"mappings: {active[0]!r} needs the inputs of each layer, which only digits has")
+    noises = {f"device.{name}": (config.device[name],) for name in ("variation", "read_noise")}
+    for field, values in (noises | {name: config[name] for name in ("variations", "read_noises")}).items():
+        for value in values:
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{field}={value}: must be at least 0")
+    if config.tile.rows < 1 or config.tile.columns < 1:
+        raise ValueError(f"tile.rows={config.tile.rows}, tile.columns={config.tile.columns}: must be at least 1")
+    for name in names:
+        fields, active = choices(name, config.tile.swaps)
+        if active and config.study != "digits":
+            raise ValueError(f"mappings: {name!r} needs the inputs of each layer, which only digits has")
+        if active and fields["swaps"]:
+            raise ValueError(f"mappings: {name!r}: swaps look at all inputs alike, so they cannot go with +active")
+        if fields["scope"] == "bus" and config.study == "bell_weights":
+            raise ValueError(f"mappings: {name!r}: the tiles of bell_weights are of many layers, so on no common bus")
     if not 1 <= config.tile.bits <= min(16, config.tile.columns):
         raise ValueError(f"tile.bits={config.tile.bits}: must be in 1..{min(16, config.tile.columns)}")
     for mapping in names:

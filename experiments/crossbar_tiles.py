@@ -16,7 +16,7 @@ from mdmjax.crossbar import Tiles, Wires
 from mdmjax.reports import Curve, Heatmap
 
 OPEN = float("inf")  # devices that are off do not conduct
-PAPER = 2.5 / 3e5  # r / R_on that the law is shown at
+LEAST = 8  # rows and columns of random tiles, so that none is empty
 
 # ---- the Manhattan law -----------------------------------------------------------------------------------------------
 
@@ -36,7 +36,6 @@ def _biased(rng, n, shape):
 
 
 FAMILIES: dict[str, Callable] = {"densities .05 to .5": _many, "density .2": _one, "density .2, near or far": _biased}
-CASES = [(name, PAPER, OPEN) for name in FAMILIES] + [(next(iter(FAMILIES)), *x) for x in ((2.5e-4, 100), (5e-4, OPEN))]
 
 
 def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -52,17 +51,22 @@ def _tiles(cells: np.ndarray) -> Tiles:
     return Tiles(cells, one(rows), one(columns), np.ones((n, columns), int), np.ones((n, columns), int))
 
 
-def _law(config, cells: np.ndarray, rho: float, on_off: float) -> dict[str, Any]:
-    """Numbers of one seed of one case; "points" are for the figure."""
+def _law(bits: int, cells: np.ndarray, rho: float, on_off: float) -> dict[str, Any]:
+    """Numbers of one seed of one case; "points" are for the figure. Columns are planes of so many bits."""
     tiles, wires = _tiles(cells), Wires(rho, rho)
     g = crossbar.Crossbar(*cells.shape[1:], bits=1, on_off=on_off).conductances(tiles)
     ideal, currents, _ = ones(tiles, g, wires)
     nf = crossbar.factors(jnp.asarray(ideal), jnp.asarray(currents))
     total, absolute = np.asarray(nf.total), np.asarray(nf.absolute)
+    outputs = max(1, cells.shape[2] // bits)
+    columns = np.arange(cells.shape[2])
+    labels = np.where(columns < outputs * bits, columns % outputs, -1), 1 + columns // outputs
+    mac = crossbar.mac_error(jnp.asarray(ideal), jnp.asarray(currents), *labels)
     score, q = crossbar.manhattan_score(cells), crossbar.quadratic_form(cells)
     predicted = np.asarray(crossbar.predicted_nf(jnp.asarray(g), wires))
     return {
         "mean NF": float(total.mean()),
+        "mean MAC error": float(mac.mean()),
         "R2, NF by S": line(score, total)[1],
         "R2, lost current by S": line(score, absolute)[1],
         "R2, NF by mean distance": line(score / cells.sum((1, 2)), total)[1],
@@ -98,31 +102,36 @@ def _attenuation(cells: np.ndarray, rho: float) -> tuple[float, float]:
 
 def manhattan_law(config, workdir: Path) -> Found:
     """How well the score, and the quadratic form, tell what tiles lose."""
+    if min(config.tile.rows, config.tile.columns) < LEAST:
+        raise ValueError(f"tile.rows={config.tile.rows}, tile.columns={config.tile.columns}: at least {LEAST} each")
+    for name, *_ in config.law_cases:
+        build.choose(name, "law_cases", FAMILIES)
     cli.check_workdir(workdir, config)
     cli.started()
-    shape = (config.tile.rows, config.tile.columns)
+    shape, cases = (config.tile.rows, config.tile.columns), config.law_cases
     rng = lambda seed, use: np.random.default_rng([config.seed, seed, use])
     rows, curves, metrics = [], {}, {}
-    with jax.enable_x64(True), on_cpu(), cli.progress(len(CASES), unit="case") as bar:
-        for number, (name, rho, on_off) in enumerate(CASES):
+    with jax.enable_x64(True), on_cpu(), cli.progress(len(cases), unit="case") as bar:
+        for number, (name, rho, on_off) in enumerate(cases):
             draw = lambda seed, name=name: FAMILIES[name](rng(seed, list(FAMILIES).index(name)), config.tiles, shape)
-            seeds = [_law(config, draw(seed), rho, on_off) for seed in range(config.seeds)]
+            seeds = [_law(config.tile.bits, draw(seed), rho, on_off) for seed in range(config.seeds)]
             known = {"tiles": name, "rho": rho, "R_off / R_on": on_off}
             points = [s.pop("points") for s in seeds]
             found = {key: over_seeds([s[key] for s in seeds]) for key in seeds[0] if key != "underestimates"}
             underestimates = sum(s["underestimates"] for s in seeds)
             rows.append(known | {k: shown(v) for k, v in found.items()} | {"underestimates": underestimates})
-            for key in ("R2, NF by S", "R2, lost current by Q", "mean NF"):
+            for key in ("R2, NF by S", "R2, lost current by Q", "mean NF", "mean MAC error"):
                 metrics[f"{name}, rho {rho:.3g}, on/off {on_off:g}: {key}"] = found[key]
-            if rho == PAPER:
+            if name not in curves:
                 order = np.argsort(points[0][0])
                 x, y = (np.asarray(p)[order].tolist() for p in points[0])
                 curves[name] = Curve(x, y, None, "nonideality factor", "NF by Manhattan score", "S", points=True)
             bar.update(number + 1)
-        single = [_one_cell(shape, PAPER, on_off) for on_off in (OPEN, 10.0)]
+        rho = min(rho for _, rho, _ in cases)
+        single = [_one_cell(shape, rho, on_off) for on_off in (OPEN, 10.0)]
         attenuation = []
         for density in (0.05, 0.2, 0.5):
-            found = [_attenuation(rng(s, 9).random(shape) < density, PAPER) for s in range(config.seeds)]
+            found = [_attenuation(rng(s, 9).random(shape) < density, rho) for s in range(config.seeds)]
             slope, r2 = (over_seeds(x) for x in zip(*found, strict=True))
             attenuation.append({"density": density, "slope / rho": shown(slope), "R2": shown(r2)})
     return Found(
@@ -142,7 +151,6 @@ LAWS: dict[str, Callable] = dict(
     laplace=lambda rng, shape: rng.laplace(size=shape),
     student4=lambda rng, shape: rng.standard_t(4, size=shape),
 )
-DEVICES = ((PAPER, OPEN), (2.5e-5, 10.0))
 
 
 def bell_tiles(config, law: str, layout: str, outputs: int, seed: int) -> Tiles:
@@ -180,7 +188,7 @@ def bell_weights(config, workdir: Path) -> Found:
     if config.tile.rows > config.layer.inputs or not 0 < max(config.outputs) <= config.layer.width:
         raise ValueError(f"layer of {config.layer.inputs} x {config.layer.width}: is smaller than its tiles")
     kinds = [(layout, n) for n in config.outputs for layout in config.layer.layouts if n > 1 or layout == "planes"]
-    cases = [(law, *kind, *device) for law in config.layer.laws for kind in kinds for device in DEVICES]
+    cases = [(law, *kind, *device) for law in config.layer.laws for kind in kinds for device in config.bell_cases]
     rows, metrics, heatmaps = [], {}, {}
     cli.check_workdir(workdir, config)
     cli.started()
@@ -188,7 +196,8 @@ def bell_weights(config, workdir: Path) -> Found:
         for number, (law, layout, outputs, rho, on_off) in enumerate(cases):
             tiles = [bell_tiles(config, law, layout, outputs, seed) for seed in range(config.seeds)]
             of = {name: [mapped_factors(config, t, name, rho, on_off) for t in tiles] for name in config.mappings}
-            known = {"weights": law, "layout": layout if outputs > 1 else "one output", "rho": rho, "on/off": on_off}
+            arranged = f"{layout}, {outputs} outputs" if outputs > 1 else "one output"
+            known = {"weights": law, "layout": arranged, "rho": rho, "on/off": on_off}
             of_kind = lambda i, of=of: {name: [seed[i] for seed in found] for name, found in of.items()}
             for i, what in enumerate(("NF", "MAC error")):
                 values = of_kind(i)
@@ -199,7 +208,7 @@ def bell_weights(config, workdir: Path) -> Found:
                     if name in changes:
                         title = f"{law}, {known['layout']}, on/off {on_off:g}: {what}, {name}"
                         metrics[title] = changes[name]
-            if number < 2:
+            if number < len(config.bell_cases):
                 for name in (n for n in (BASE, "full") if n in of):
                     drops = 100 * np.mean([seed[2] for seed in of[name]], axis=0)
                     heatmaps[f"voltage drop, {law}, on/off {on_off:g}, {name}"] = drop_map(drops)
@@ -207,7 +216,8 @@ def bell_weights(config, workdir: Path) -> Found:
     return Found(
         "Mapping of bell-shaped weights",
         f"{config.seeds} times {config.tiles} tiles, the positive part of the first {config.tile.rows} x "
-        f"{config.outputs[0]} weights of layers of {config.layer.inputs} x {config.layer.width}; all inputs at 1. "
+        f"{' or '.join(map(str, config.outputs))} weights of layers of {config.layer.inputs} x {config.layer.width}; "
+        "all inputs at 1. "
         "A lower nonideality factor is not always a lower error.",
         metrics, {"mapping": rows}, heatmaps=heatmaps,
     )  # fmt: skip

@@ -16,7 +16,15 @@ def crossbar() -> ConfigDict:
             # How weights are written: "conventional", "sorted" (rows by popcount), "reversed" (columns), "full" (both),
             # "column", "combined", "greedy" (both, rows by another key); then any of +swaps, +bus, +active.
             mappings=("conventional", "sorted", "reversed", "full"),
-            resistances=(2.5e-4, 5e-4, 1e-3),  # of one wire segment, word and bit lines alike, in units of R_on
+            # Of one wire segment, word and bit lines alike, in units of R_on; with R_off / R_on (inf: devices that are
+            # off do not conduct) the cases of the studies of tiles, and what networks are deployed at.
+            law_cases=(
+                ("densities .05 to .5", 2.5 / 3e5, float("inf")), ("density .2", 2.5 / 3e5, float("inf")),
+                ("density .2, near or far", 2.5 / 3e5, float("inf")), ("densities .05 to .5", 2.5e-4, 100.0),
+                ("densities .05 to .5", 5e-4, float("inf")),
+            ),
+            bell_cases=((2.5 / 3e5, float("inf")), (2.5e-5, 10.0)),
+            resistances=(2.5e-4, 5e-4, 1e-3),  # of digits and diffusion_model
             tile=dict(
                 rows=64, columns=64,
                 bits=8,  # of a weight, on as many columns; negative weights have tiles of their own
@@ -25,10 +33,10 @@ def crossbar() -> ConfigDict:
                 pad="absent",  # cells without a weight | off: devices that are off
                 swaps=8,  # rounds of +swaps
             ),
-            device=dict(
-                on_off=10.0,  # R_off / R_on; inf: devices that are off do not conduct
+            device=dict(  # of networks
+                on_off=10.0,  # R_off / R_on
                 variation=0.0,  # standard deviation of ln G from device to device
-                read_noise=0.0,  # of a device's current from read to read, as a share of it
+                read_noise=0.0,  # and from read to read: one read for all rows
             ),
             # Of manhattan_law and bell_weights: tiles of each seed, and the layers that these are cut from.
             tiles=60,
@@ -42,8 +50,6 @@ def crossbar() -> ConfigDict:
             read_noises=(0.05, 0.1, 0.2),
             # Of diffusion_model, and what of it applies to digits (steps, learning_rate).
             where="kernel$",  # a regular expression: parameters that are on crossbars
-            task="text",
-            arms=("base",),
             **{name: trained[name].to_dict() for name in ("data", "network", "law", "train", "evaluate")},
         )
     )  # fmt: skip

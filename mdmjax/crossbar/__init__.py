@@ -12,7 +12,7 @@ from mdmjax.crossbar.deployment import (
     deployed,
     effective_weights,
     gains,
-    read,
+    programmed,
     solve_tiles,
     varied,
 )
@@ -28,7 +28,7 @@ from mdmjax.crossbar.factors import (
     quadratic_form,
     slope_of_law,
 )
-from mdmjax.crossbar.mapping import FLOWS, KEYS, SCOPES, Mapped, check_permutation, greedy, map_tiles
+from mdmjax.crossbar.mapping import FLOWS, KEYS, SCOPES, Mapped, check_permutation, greedy, map_tiles, order_of, reorder
 from mdmjax.crossbar.network import Network, deploy, from_matrices, select, to_matrices
 from mdmjax.crossbar.noise import distance_noise
 from mdmjax.crossbar.refinement import exact_cost, refine, refine_tiles, segment_cost
@@ -106,9 +106,11 @@ __all__ = [
     "path_matrix",
     "power_bounds",
     "predicted_nf",
+    "programmed",
     "quadratic_form",
-    "read",
     "refine",
+    "reorder",
+    "order_of",
     "refine_tiles",
     "require",
     "segment_cost",

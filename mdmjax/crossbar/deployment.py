@@ -80,17 +80,21 @@ class Crossbar:
 
         ValueError as `bit_slice`, `tile` and `map_tiles`, and for weights that are all 0: nothing would be written.
         """
+        activity = choices.pop("activity", None)
+        if choices:
+            return dataclasses.replace(self, **choices).map(weights, activity=activity)
         weights = np.asarray(weights, np.float64)
         sliced = bit_slice(weights, self.bits, rounding=self.rounding)
         if not sliced.q.any():
             raise ValueError(f"all {weights.size} weights are 0 in {self.bits} bits: there is nothing to map")
-        choices = dict(flow=self.flow, key=self.key, scope=self.scope) | choices
         tiles = tile(sliced, self.rows, self.columns, layout=self.layout)
-        mapped = map_tiles(tiles, **choices)
-        orders = len(np.unique(tiles.inputs, axis=0)) if choices["scope"] == "bus" else len(tiles.inputs)
+        mapped = map_tiles(tiles, flow=self.flow, key=self.key, scope=self.scope, activity=activity)
         if self.swaps:
+            if activity is not None:
+                raise ValueError(f"swaps={self.swaps}: they look at all inputs alike, and cannot go with an activity")
             mapped = refine_tiles(mapped, self.conductances(mapped.tiles), self.wires, rounds=self.swaps)
-        if choices["key"] == "none" and not self.swaps:
+        orders = len(np.unique(tiles.inputs, axis=0)) if self.scope == "bus" else len(tiles.inputs)
+        if self.key == "none" and not self.swaps:
             orders = 0
         return Written(sliced, mapped.tiles, self.conductances(mapped.tiles), index_bits(self.rows, orders))
 
@@ -109,7 +113,6 @@ class Deployed(NamedTuple):
 
     weights: Float[np.ndarray, "I O"]  # the linear layer is x @ weights
     quantised: Float[np.ndarray, "I O"]  # without resistance
-    read_variance: Float[np.ndarray, "I O"]  # of a weight in a read whose devices vary by a share of 1 each
     nf_total: Float[np.ndarray, "T"]
     nf_column: Float[np.ndarray, "T"]
     mac: Float[np.ndarray, "T"]
@@ -161,14 +164,11 @@ def decode(
 ) -> Float[np.ndarray, "I O"]:
     """W[i, o] = scale sum_k +- 2^-b(k) (G_eff[k, j(i)] - G_off) / (1 - G_off), summed over tiles: rows gathered back,
     columns shifted and added by their labels, the background of inactive cells taken away digitally."""
-    worth = scale * tiles.signs * 2.0**-tiles.levels / (1 - off)
-    return _gathered((conductance - off) * worth[:, :, None], tiles, shape)
-
-
-def _gathered(values: Float[np.ndarray, "T N M"], tiles: Tiles, shape: tuple[int, int]) -> Float[np.ndarray, "I O"]:
-    """The values of all cells, summed into the weights that they belong to."""
     found = np.zeros(shape)
-    for cells, inputs, outputs in zip(values, tiles.inputs, tiles.outputs, strict=True):
+    worth = scale * tiles.signs * 2.0**-tiles.levels / (1 - off)
+    for cells, inputs, outputs in zip(
+        (conductance - off) * worth[:, :, None], tiles.inputs, tiles.outputs, strict=True
+    ):
         rows, columns = np.flatnonzero(inputs >= 0), np.flatnonzero(outputs >= 0)
         np.add.at(found, (inputs[rows][None], outputs[columns][:, None]), cells[np.ix_(columns, rows)])
     return found
@@ -190,24 +190,27 @@ def effective_weights(
     of `map_tiles`. NotConverged, naming the tile, where a residual is above the tolerance; ValueError as
     `Crossbar.map`.
     """
-    written = varied(crossbar.map(np.asarray(weights, np.float64), **choices), crossbar, key)
+    written = programmed(crossbar.map(np.asarray(weights, np.float64), **choices), crossbar, key)
     found = solve_tiles(written.conductance, crossbar, chunk=chunk, dtype=dtype, mesh=mesh)
     return deployed(written, crossbar, *found)
 
 
-def varied(written: Written, crossbar: Crossbar, key: Key[Array, ""] | None) -> Written:
-    """With devices as they came out: G exp(s z - s^2 / 2), z standard normal, mean G; the tile's number is in the key.
-
-    ValueError without a key where s = `variation` is above 0.
-    """
+def programmed(written: Written, crossbar: Crossbar, key: Key[Array, ""] | None) -> Written:
+    """With devices as they came out. ValueError without a key where they vary."""
     if not crossbar.variation:
         return written
     if key is None:
         raise ValueError(f"variation={crossbar.variation}: devices that vary need a key to be drawn by")
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(written.conductance)))
-    z = jax.vmap(lambda k: jax.random.normal(k, written.conductance.shape[1:]))(keys)
-    s = crossbar.variation
-    return written._replace(conductance=written.conductance * np.exp(s * np.asarray(z, np.float64) - s * s / 2))
+    return written._replace(conductance=varied(written.conductance, crossbar.variation, key, 0))
+
+
+def varied(
+    conductance: Float[np.ndarray, "T M N"], deviation: float, key: Key[Array, ""], use: int
+) -> Float[np.ndarray, "T M N"]:
+    """G exp(s z - s^2 / 2), z standard normal, of mean G, drawn by (key, use, number of the tile)."""
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, use), jnp.arange(len(conductance)))
+    z = np.asarray(jax.vmap(lambda k: jax.random.normal(k, conductance.shape[1:]))(keys), np.float64)
+    return conductance * np.exp(deviation * z - deviation**2 / 2)
 
 
 def deployed(
@@ -222,21 +225,12 @@ def deployed(
     drawn = ideal.sum(1) > 0
     nf = factors(jnp.asarray(ideal), jnp.asarray(real))
     mac = [mac_error(jnp.asarray(i), jnp.asarray(r), *x) for i, r, *x in zip(ideal, real, *tiles[2:], strict=True)]
-    worth = sliced.scale * 2.0**-tiles.levels / (1 - crossbar.off)
     of_drawn = lambda x: np.where(drawn, np.asarray(x, np.float64), np.nan)
     return Deployed(
         decode(effective, tiles, crossbar.off, sliced.scale, sliced.q.shape),
         sliced.sign * sliced.scale * sliced.q / 2**crossbar.bits,
-        _gathered((effective * worth[:, :, None]) ** 2, tiles, sliced.q.shape),
         of_drawn(nf.total), of_drawn(nf.column), of_drawn(mac), float(residuals.max(initial=0.0)), bits,
     )  # fmt: skip
-
-
-def read(found: Deployed, noise: float, key: Key[Array, ""]) -> Float[np.ndarray, "I O"]:
-    """The weights as one read gives them, whose devices conduct by 1 + noise z, independently: at first order
-    W_eff + noise sqrt(sum over the cells of a weight of their squared shares in it) z."""
-    z = np.asarray(jax.random.normal(key, found.weights.shape), np.float64)
-    return found.weights + noise * np.sqrt(found.read_variance) * z
 
 
 def gains(effective: Float[np.ndarray, "I O"], wanted: Float[np.ndarray, "I O"]) -> Float[np.ndarray, "O"]:

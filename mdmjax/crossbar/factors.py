@@ -18,14 +18,16 @@ class Factors(NamedTuple):
     """Of one tile, or of a batch. The paper does not say which one it uses; `total` is what is meant here by NF."""
 
     total: Float[Array, "*b"]  # nf_tot = sum_k (I0 - I) / sum_k I0, in [0, 1) for V >= 0
-    column: Float[Array, "*b"]  # nf_col: mean over columns with I0 > 0 of |I0 - I| / I0
+    column: Float[Array, "*b"]  # nf_col: mean over columns with a current of |I0 - I| / |I0|
     absolute: Float[Array, "*b"]  # nf_abs = sum_k (I0 - I) R_on / V0
-    gains: Float[Array, "*b"]  # share of the columns with I0 > 0 in which I > I0 (sneak currents through undriven rows)
+    gains: Float[
+        Array, "*b"
+    ]  # share of the columns with a current in which I / I0 > 1 (sneak currents through undriven rows)
 
 
 def factors(ideal: Float[Array, "*b N"], currents: Float[Array, "*b N"], amplitude: float = 1.0) -> Factors:
     """From ideal currents I0[k] = sum_j G[j,k] V[j] and real ones, both in units of 1 / R_on; V0 is the amplitude."""
-    lost, drawn = ideal - currents, ideal > 0
+    lost, drawn = ideal - currents, ideal != 0
     count = jnp.maximum(drawn.sum(-1), 1)
     each = jnp.where(drawn, _share(lost, ideal), 0)
     return Factors(

@@ -5,7 +5,7 @@ So columns are turned around, that the denser low-order bits come first, and row
 order of the rows is undone by gathering the inputs, that of the columns by their labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +15,7 @@ from mdmjax.crossbar.slicing import Tiles
 
 FLOWS = ("conventional", "reversed")
 SCOPES = ("tile", "bus")
-Key = Callable[[Bool[np.ndarray, "M N"], Float[np.ndarray, "M"]], Int[np.ndarray, "M"]]
-
-
-def _by(score: Callable) -> Key:
-    """Rows by descending score, ties by their number."""
-    return lambda cells, weights: np.argsort(-score(cells, weights), kind="stable")
+Score = Callable[[Bool[np.ndarray, "M N"], Float[np.ndarray, "M"]], Float[np.ndarray, "M"]]
 
 
 def _popcount(cells, weights):
@@ -29,6 +24,14 @@ def _popcount(cells, weights):
 
 def _column(cells, weights):
     return (cells * (1 + np.arange(cells.shape[1]))).sum(1) * weights
+
+
+SCORES: dict[str, Score] = dict(
+    popcount=_popcount,
+    column=_column,
+    combined=lambda cells, weights: _popcount(cells, weights) + _column(cells, weights),
+)
+KEYS = ("none", *SCORES, "greedy")
 
 
 def greedy(cells: Bool[np.ndarray, "M N"], weights: Float[np.ndarray, "M"]) -> Int[np.ndarray, "M"]:
@@ -46,13 +49,16 @@ def greedy(cells: Bool[np.ndarray, "M N"], weights: Float[np.ndarray, "M"]) -> I
     return np.array(order[::-1])
 
 
-KEYS: dict[str, Key] = dict(
-    none=lambda cells, weights: np.arange(len(cells)),
-    popcount=_by(_popcount),
-    column=_by(_column),
-    combined=_by(lambda cells, weights: _popcount(cells, weights) + _column(cells, weights)),
-    greedy=greedy,
-)
+def order_of(
+    tiles: Sequence[Bool[np.ndarray, "M N"]], key: str, weights: Float[np.ndarray, "M"]
+) -> Int[np.ndarray, "M"]:
+    """The order that a key gives the rows of tiles on one bus: by the sum of their scores over the tiles, the largest
+    first, ties by their number; greedy by the tiles side by side."""
+    if key == "none":
+        return np.arange(len(tiles[0]))
+    if key == "greedy":
+        return greedy(np.concatenate(tiles, 1), weights)
+    return np.argsort(-sum(SCORES[key](cells, weights) for cells in tiles), kind="stable")
 
 
 class Mapped(NamedTuple):
@@ -74,7 +80,7 @@ def map_tiles(
 
     key: popcount n_j, which is best for the Manhattan score (rearrangement inequality) | column, c_j = sum_k (k+1) b |
     combined, their sum | greedy, by F | none. scope: every tile has its own order, or all tiles on one input bus, those
-    of a tile-row, share that of their rows side by side. `activity`, E[x^2] of each input, multiplies the scores.
+    of a tile-row, share one, by the sum of their scores. `activity`, E[x^2] of each input, multiplies the scores.
     Absent rows and columns stay at the far end, where they change nothing. ValueError for another flow, key or scope,
     and for an activity that is negative or not one number for each input.
     """
@@ -97,12 +103,19 @@ def map_tiles(
     for group in groups:
         there = np.flatnonzero(inputs[group[0]] >= 0)
         own = np.ones(len(there)) if activity is None else np.asarray(activity)[inputs[group[0]][there]]
-        side_by_side = np.concatenate([cells[t][there] for t in group], 1)
-        found = KEYS[key](side_by_side, own)
+        found = order_of([cells[t][there] for t in group], key, own)
         for t in group:
             order[t, there] = there[found]
-    cells = np.take_along_axis(cells, order[:, :, None], 1)
-    return Mapped(Tiles(cells, np.take_along_axis(inputs, order, 1), *labels), order)
+    return reorder(Mapped(Tiles(cells, inputs, *labels), np.tile(np.arange(cells.shape[1]), (len(cells), 1))), order)
+
+
+def reorder(mapped: Mapped, order: Int[np.ndarray, "T M"]) -> Mapped:
+    """The tiles with row order[t, j] of each at j. ValueError that names the tile where that is no permutation."""
+    for t, one in enumerate(order):
+        check_permutation(one, mapped.order.shape[1], f"order of tile {t}")
+    take = lambda x: np.take_along_axis(x, order, 1)
+    cells = np.take_along_axis(mapped.tiles.cells, order[:, :, None], 1)
+    return Mapped(Tiles(cells, take(mapped.tiles.inputs), *mapped.tiles[2:]), take(mapped.order))
 
 
 def _buses(inputs: Int[np.ndarray, "T M"]) -> list[list[int]]:
@@ -113,7 +126,7 @@ def _buses(inputs: Int[np.ndarray, "T M"]) -> list[list[int]]:
     return list(found.values())
 
 
-def check_permutation(order: Int[np.ndarray, "M"], rows: int) -> None:
+def check_permutation(order: Int[np.ndarray, "M"], rows: int, name: str = "order") -> None:
     """ValueError for what is no permutation of 0..rows-1."""
     if sorted(np.asarray(order).tolist()) != list(range(rows)):
-        raise ValueError(f"order {np.asarray(order).tolist()}: must have every number of 0..{rows - 1} once")
+        raise ValueError(f"{name} {np.asarray(order).tolist()}: must have every number of 0..{rows - 1} once")

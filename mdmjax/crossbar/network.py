@@ -1,5 +1,6 @@
 """A network on crossbars: which of its parameters are matrices, and what becomes of all of them at once."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from mdmjax.crossbar.deployment import Crossbar, Deployed, deployed, gains, read, solve_tiles, varied
-from mdmjax.crossbar.solver import NotConverged
+from mdmjax.crossbar.deployment import Crossbar, Deployed, decode, deployed, gains, programmed, solve_tiles, varied
+from mdmjax.crossbar.solver import NotConverged, require_residual
 
 
 class Network(NamedTuple):
@@ -85,48 +86,61 @@ def deploy(
     """Puts the selected parameters on crossbars, all of their tiles through one compiled solve.
 
     `where` maps regular expressions to axes (`select`, `to_matrices`); `activity` gives E[x^2] of the inputs of a path;
-    with `read_noise` the parameters are as one `read` gives them, and gains those without it; the others are those of
-    `effective_weights` and `solve_tiles`. Other parameters stay as they are. ValueError as `Crossbar.map` and for noise
-    without a key, NotConverged as `effective_weights`, with the path.
+    with `read_noise`, the deviation of ln G from read to read, parameters are those of one read, and gains those of the
+    devices as they were written; the others are those of `effective_weights` and `solve_tiles`. Other parameters stay
+    as they are. ValueError as `Crossbar.map`, for a path that is not selected, parameters that are no floats, and noise
+    without a key; NotConverged as `effective_weights`, with the path.
     """
-    if read_noise and key is None:
-        raise ValueError(f"read_noise={read_noise}: reads that vary need a key to be drawn by")
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
-    leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves}
-    axes, written = select(params, where), {}
-    keys = {p: None if key is None else jax.random.fold_in(key, n) for n, p in enumerate(axes)}
-    of = lambda path, s: None if key is None else jax.random.fold_in(keys[path], s)
-    for path in axes:
+    if not 0 <= read_noise < math.inf or (read_noise and key is None):
+        raise ValueError(f"read_noise={read_noise}: must be at least 0, and above 0 it needs a key to be drawn by")
+    flat, treedef = jax.tree_util.tree_flatten_with_path(params)
+    leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in flat}
+    axes = select(params, where)
+    if unknown := set(activity or {}) - set(axes):
+        raise ValueError(f"activity of {min(unknown)}: is not on crossbars; there are {', '.join(axes)}")
+    given, written, keys = {}, {}, {}
+    for n, path in enumerate(axes):
+        if not jnp.issubdtype(leaves[path].dtype, jnp.floating):
+            raise ValueError(f"{path} is {leaves[path].dtype}: weights must be floats")
         for s, matrix in enumerate(to_matrices(np.asarray(leaves[path], np.float64), axes[path], path)):
+            at = path, s
+            given[at], keys[at] = matrix, None if key is None else jax.random.fold_in(jax.random.fold_in(key, n), s)
             try:
                 mapped = crossbar.map(matrix, activity=(activity or {}).get(path))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
-            written[path, s] = varied(mapped, crossbar, of(path, s))
-    conductance = np.concatenate([w.conductance for w in written.values()])
-    effective, residuals = solve_tiles(conductance, crossbar, chunk=chunk, dtype=dtype, mesh=mesh, progress=progress)
+            written[at] = programmed(mapped, crossbar, keys[at])
+
     cuts = np.cumsum([len(w.conductance) for w in written.values()])[:-1]
-    layers: dict[str, list[Deployed]] = {path: [] for path in axes}
-    for (path, s), e, r in zip(written, np.split(effective, cuts), np.split(residuals, cuts), strict=True):
-        try:
-            layers[path].append(deployed(written[path, s], crossbar, e, r))
-        except NotConverged as error:
-            raise NotConverged(f"{path}, matrix {s}, {error}") from None
 
-    def as_read(path, s):
-        one = layers[path][s]
-        return read(one, read_noise, jax.random.fold_in(of(path, s), 1)) if read_noise else one.weights
+    def solved(conductance, progress):
+        found = solve_tiles(conductance, crossbar, chunk=chunk, dtype=dtype, mesh=mesh, progress=progress)
+        effective, residuals = (np.split(x, cuts) for x in found)
+        for (path, s), left in zip(written, residuals, strict=True):
+            try:
+                require_residual(left, crossbar.tolerance)
+            except NotConverged as error:
+                raise NotConverged(f"{path}, matrix {s}, {error}") from None
+        return dict(zip(written, effective, strict=True)), dict(zip(written, residuals, strict=True))
 
-    def with_kernels(of_matrix: Callable[[str, int], np.ndarray]) -> Any:
+    effective, residuals = solved(np.concatenate([w.conductance for w in written.values()]), progress)
+    found = {at: deployed(written[at], crossbar, effective[at], residuals[at]) for at in written}
+    weights = {at: one.weights for at, one in found.items()}
+    if read_noise:
+        reads = [varied(w.conductance, read_noise, keys[at], 1) for at, w in written.items()]
+        for at, one in solved(np.concatenate(reads), lambda tiles: None)[0].items():
+            sliced, tiles, *_ = written[at]
+            weights[at] = decode(one, tiles, crossbar.off, sliced.scale, sliced.q.shape)
+
+    def with_kernels(matrices: Mapping[tuple[str, int], np.ndarray]) -> Any:
         made = dict(leaves)
-        for path, found in layers.items():
-            stack = np.stack([of_matrix(path, s) for s in range(len(found))])
-            leaf = leaves[path]
+        for path in axes:
+            stack, leaf = np.stack([x for at, x in matrices.items() if at[0] == path]), leaves[path]
             made[path] = jnp.asarray(from_matrices(stack, leaf.shape, axes[path], path), leaf.dtype)
         return jax.tree_util.tree_unflatten(treedef, list(made.values()))
 
-    def gained(path, s):
-        wanted = to_matrices(np.asarray(leaves[path], np.float64), axes[path], path)[s]
-        return as_read(path, s) * gains(layers[path][s].weights, wanted)
-
-    return Network(with_kernels(as_read), with_kernels(gained), layers)
+    return Network(
+        with_kernels(weights),
+        with_kernels({at: x * gains(found[at].weights, given[at]) for at, x in weights.items()}),
+        {path: [one for at, one in found.items() if at[0] == path] for path in axes},
+    )

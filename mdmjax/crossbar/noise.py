@@ -11,7 +11,7 @@ def distance_noise(
     weights: Float[np.ndarray, "I O"], crossbar: Crossbar, alpha: float, *, rng: np.random.Generator | None = None
 ) -> Float[np.ndarray, "I O"]:
     """W~ = scale sum_b +- 2^-b beta_b (1 - alpha d(j, k)) of the mapped tiles, the paper's noise model as far as it can
-    be reconstructed, with an `rng` times a standard normal number for each cell.
+    be reconstructed; with an `rng` alpha d(j, k) is the deviation of a normal number for each cell, of mean 0.
 
     For comparison only: of the exact attenuation of a 64 x 64 tile it explains a half to four fifths, with another
     slope at every density. No alpha is right for all; `effective_weights` is.

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mdmjax.crossbar.factors import mac_error
-from mdmjax.crossbar.mapping import Mapped
-from mdmjax.crossbar.slicing import Tiles
-from mdmjax.crossbar.solver import condition, iterations_for, solve
+from mdmjax.crossbar.mapping import Mapped, reorder
+from mdmjax.crossbar.solver import condition, iterations_for, require_residual, solve
 from mdmjax.crossbar.wires import Wires
 
 CANDIDATES = 64  # swaps that are tried at once
@@ -52,7 +51,8 @@ def segment_cost(cells: Bool[np.ndarray, "M N"]) -> Callable:
 
 @functools.partial(jax.jit, static_argnums=4)
 def _currents(conductance, orders, inputs, wires, iterations):
-    return solve(conductance[orders], inputs[orders], wires, iterations=iterations).currents
+    found = solve(conductance[orders], inputs[orders], wires, iterations=iterations)
+    return found.currents, found.residual
 
 
 def exact_cost(
@@ -63,13 +63,14 @@ def exact_cost(
     tolerance: float = 1e-5,
 ) -> Callable:
     """The weighted MAC error of orders [C, M], by a solve of each, at the given inputs; `labels` are the outputs,
-    levels and signs of the columns."""
+    levels and signs of the columns. NotConverged where a residual is above ten times the tolerance."""
     g, v = jnp.asarray(conductance, jnp.float32), jnp.asarray(inputs, jnp.float32)
     iterations = iterations_for(tolerance, condition(float(conductance.max()), *conductance.shape, wires))
     ideal = (g * v[:, None]).sum(0)
 
     def cost(orders):
-        currents = _currents(g, jnp.asarray(orders), v, wires, iterations)
+        currents, residual = _currents(g, jnp.asarray(orders), v, wires, iterations)
+        require_residual(np.asarray(residual), 10 * tolerance)  # the bound is on another norm
         return np.asarray(mac_error(jnp.broadcast_to(ideal, currents.shape), currents, *labels), np.float64)
 
     return cost
@@ -96,6 +97,4 @@ def refine_tiles(
         rng = np.random.default_rng([seed, t])
         best, _, _ = refine(len(there), lambda orders, c=cost, w=whole: c(w(orders)), rounds=rounds, rng=rng)
         moved[t] = whole(best[None])[0]
-    take = lambda x: np.take_along_axis(x, moved, 1)
-    cells = np.take_along_axis(tiles.cells, moved[:, :, None], 1)
-    return Mapped(Tiles(cells, take(tiles.inputs), *tiles[2:]), take(order))
+    return reorder(mapped, moved)

@@ -34,13 +34,15 @@ def bit_slice(
         raise ValueError(f"bits={bits}: must be in 1..16")
     if rounding not in ROUNDINGS:
         raise ValueError(f"rounding={rounding!r}: choose one of {', '.join(ROUNDINGS)}")
+    if weights.ndim != 2:
+        raise ValueError(f"weights of shape {weights.shape}: must be a matrix, inputs by outputs")
     if not np.isfinite(weights).all():
         raise ValueError(f"{(~np.isfinite(weights)).sum()} weights are not finite")
     most = float(np.abs(weights).max(initial=0.0))
-    if largest is not None and most > largest:
+    if largest is not None and not most <= largest < math.inf:
         raise ValueError(f"largest={largest}: there is a weight of {most}")
     scale = (most if largest is None else largest) * (1 + 1e-9)
-    exact = np.abs(weights) * (2**bits / scale if scale else 0.0)
+    exact = np.abs(weights) / (scale or 1.0) * 2**bits
     q = np.minimum(np.floor(exact) if rounding == "floor" else np.rint(exact), 2**bits - 1).astype(np.int64)
     planes = (q[..., None] >> np.arange(bits)[::-1]) & 1 == 1
     return Sliced(q, planes, np.sign(weights).astype(np.int64), scale)

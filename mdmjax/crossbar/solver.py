@@ -26,7 +26,7 @@ class Solved(NamedTuple):
 
     currents: Float[Array, "*b N"]
     voltages: Float[Array, "*b M N"]  # over the devices
-    residual: Float[Array, "*b"]  # |b - A y| / |b| of the iteration's own vector; 0 where b is 0
+    residual: Float[Array, "*b"]  # |b - A y| / |b|, computed anew at the end; 0 where b is 0
 
 
 class NotConverged(ArithmeticError):
@@ -43,7 +43,7 @@ def condition(conductance_max: float, rows: int, columns: int, wires: Wires) -> 
 def iterations_for(tolerance: float, kappa: float) -> int:
     """So many bring the error in the energy norm below eps of the first: 2 / (q^n + q^-n) <= 2 q^-n = eps with
     q = (sqrt(1 + kappa) + 1) / (sqrt(1 + kappa) - 1), a bound by Chebyshev polynomials; at most
-    sqrt(1 + kappa) / 2 ln(2 / eps), of which it is less than four fifths where kappa is below 1."""
+    sqrt(1 + kappa) / 2 ln(2 / eps)."""
     root = math.sqrt(1 + kappa)
     if root == 1:
         return 1
@@ -61,13 +61,16 @@ def device_voltages(
     wires: Wires,
     iterations: int | Int[Array, ""],
     sums: bool = False,
-) -> tuple[Float[Array, "*b M N"], Float[Array, "*b"]]:
-    """(X, residual) of A y = s.source by so many steps of conjugate gradients; any source, not only V 1^T.
+) -> tuple[Float[Array, "*b M N"], Float[Array, "*b M N"], Float[Array, "*b"]]:
+    """(X, device currents s.y, residual) of A y = s.source by so many steps of conjugate gradients; any source.
 
     Tiles are independent: one that has converged stands still. X is source - L(s.y), which is defined at cells that
     conduct nothing too.
     """
     s = jnp.sqrt(conductance)
+    unit = jnp.abs(source).max((-2, -1), keepdims=True)
+    unit = jnp.where(unit == 0, 1, jnp.exp2(jnp.round(jnp.log2(unit))))  # so that no square underflows; exact
+    source = source / unit
     apply = lambda y: y + s * drop(s * y, wires, sums=sums)
     inner = lambda a, b: (a * b).sum((-2, -1), keepdims=True)
     b = s * source
@@ -81,33 +84,42 @@ def device_voltages(
         new = inner(r, r)
         return y, r, r + _safe(new, rr) * p, new
 
-    y, _, _, rr = jax.lax.fori_loop(0, iterations, step, (b, r, r, inner(r, r)))
-    return source - drop(s * y, wires, sums=sums), jnp.sqrt(_safe(rr, inner(b, b)))[..., 0, 0]
+    y, *_ = jax.lax.fori_loop(0, iterations, step, (b, r, r, inner(r, r)))
+    x = source - drop(s * y, wires, sums=sums)
+    left = s * x - y  # b - A y; the r of the iteration goes on falling where rounding has stopped it
+    flows = jnp.where(left == 0, conductance * x, s * y)  # G.X would amplify what is left, but is exact without wires
+    return x * unit, flows * unit, jnp.sqrt(_safe(inner(left, left), inner(b, b)))[..., 0, 0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _currents(conductance, inputs, wires, iterations, sums):
     source = jnp.broadcast_to(inputs[..., None], conductance.shape)
-    voltages, residual = device_voltages(conductance, source, wires, iterations, sums)
-    return Solved((conductance * voltages).sum(-2), voltages, residual)
+    voltages, flows, residual = device_voltages(conductance, source, wires, iterations, sums)
+    return Solved(flows.sum(-2), voltages, residual), flows
 
 
 def _forward(conductance, inputs, wires, iterations, sums):
     found = _currents(conductance, inputs, wires, iterations, sums)
-    return found, (conductance, found.voltages, wires)
+    return found, (conductance, found[0].voltages, found[1], wires)
 
 
 def _backward(iterations, sums, kept, slopes):
-    conductance, voltages, wires = kept
-    source = jnp.broadcast_to(slopes.currents[..., None, :], conductance.shape)
-    other, _ = device_voltages(conductance, source, wires, iterations, sums)
-    own, its = conductance * voltages, conductance * other
+    conductance, voltages, own, wires = kept
+    source = jnp.broadcast_to(slopes[0].currents[..., None, :], conductance.shape)
+    other, its, _ = device_voltages(conductance, source, wires, iterations, sums)
     by = lambda word, bit: -(its * drop(own, Wires(word, bit), sums=sums)).sum()
     like = lambda value, old: jnp.asarray(value, jnp.result_type(old))
     return voltages * other, its.sum(-1), Wires(like(by(1.0, 0.0), wires.word), like(by(0.0, 1.0), wires.bit))
 
 
 _currents.defvjp(_forward, _backward)
+
+
+def _cast(wires: Wires, dtype) -> Wires:
+    word, bit = (jnp.asarray(r, dtype) for r in wires)
+    if word.shape or bit.shape:
+        raise ValueError(f"wires of shapes {word.shape}, {bit.shape}: must be two numbers, the same for all tiles")
+    return Wires(word, bit)
 
 
 def solve(
@@ -123,11 +135,11 @@ def solve(
     `currents` is differentiable in conductances, inputs and both wire resistances by one more solve (the adjoint: with
     X^V of the inputs, X^c of the source 1 c^T and Z = G.X, d(c.I)/dG = X^V.X^c, d/dV_j = sum_k Z^c[j,k],
     d/dr_w = -<Z^c, Z^V P_N>, d/dr_b = -<Z^c, P_M Z^V>); voltages and residual have no gradient. The caller decides
-    whether the residual will do: `require`. How many iterations: `iterations_for`. Pure, for any leading axes; a large
+    whether the residual will do: `require`. ValueError for wires that are not two numbers. How many iterations:
+    `iterations_for`. Pure, for any leading axes; a large
     batch is faster in parts that a cache holds, such as 64 tiles at a time by `jax.lax.map`.
     """
-    word, bit = (jnp.asarray(r, conductance.dtype) for r in wires)
-    found = _currents(conductance, inputs, Wires(word, bit), iterations, sums)
+    found, _ = _currents(conductance, inputs, _cast(wires, conductance.dtype), iterations, sums)
     return found._replace(
         voltages=jax.lax.stop_gradient(found.voltages), residual=jax.lax.stop_gradient(found.residual)
     )
@@ -182,8 +194,8 @@ def require_residual(residual: Float[np.ndarray, "*b"], tolerance: float, first:
     if not residual[worst] <= tolerance:
         where = f"tile {', '.join(str(first + i) for i in worst)}" if worst else "the tile"
         raise NotConverged(
-            f"{where}: the residual is {residual[worst]:.3g}, above {tolerance:.3g}: more iterations are needed, or "
-            "the wires are too resistive for the devices"
+            f"{where}: the residual is {residual[worst]:.3g}, above {tolerance:.3g}: the wires are too resistive for "
+            "this precision (use float64, or a larger tolerance) or for so few iterations"
         )
 
 
@@ -196,12 +208,13 @@ def effective_conductance(
     the memory is that of the tiles. The number of iterations may be traced: one compilation serves all wires.
     """
     rows, columns = conductance.shape[-2:]
+    wires = _cast(wires, conductance.dtype)
     few = rows <= columns
 
     def one(unit):
         source = jnp.broadcast_to(unit[:, None] if few else unit[None, :], conductance.shape)
-        voltages, residual = device_voltages(conductance, source, wires, iterations, sums)
-        return (conductance * voltages).sum(-2 if few else -1), residual
+        _, flows, residual = device_voltages(conductance, source, wires, iterations, sums)
+        return flows.sum(-2 if few else -1), residual
 
     found, residual = jax.lax.map(one, jnp.eye(rows if few else columns, dtype=conductance.dtype))
     return (jnp.moveaxis(found, 0, -1) if few else jnp.moveaxis(found, 0, -2)), residual.max(0)

@@ -17,8 +17,10 @@ from mdmjax.crossbar import (
     index_bits,
     manhattan_score,
     map_tiles,
+    order_of,
     quadratic_form,
     refine,
+    reorder,
     segment_cost,
     tile,
 )  # fmt: skip
@@ -101,11 +103,11 @@ def test_no_order_has_a_smaller_score():
     rng = np.random.default_rng(0)
     for _ in range(5):
         cells = rng.random((6, 7)) < rng.uniform(0.1, 0.6, (6, 1))
-        order = KEYS["popcount"](cells, np.ones(6))
+        order = order_of([cells], "popcount", np.ones(6))
         best = min(manhattan_score(cells[list(p)]) for p in itertools.permutations(range(6)))
         assert manhattan_score(cells[order]) == best
-    assert KEYS["popcount"](np.ones((4, 3), bool), np.ones(4)).tolist() == [0, 1, 2, 3]
-    assert KEYS["popcount"](np.eye(3, dtype=bool), np.array([1.0, 3.0, 2.0])).tolist() == [1, 2, 0]
+    assert order_of([np.ones((4, 3), bool)], "popcount", np.ones(4)).tolist() == [0, 1, 2, 3]
+    assert order_of([np.eye(3, dtype=bool)], "popcount", np.array([1.0, 3.0, 2.0])).tolist() == [1, 2, 0]
 
 
 def test_greedy_is_near_the_best_of_all_orders():
@@ -116,7 +118,9 @@ def test_greedy_is_near_the_best_of_all_orders():
     for _ in range(20):
         cells = rng.random((7, 12)) < rng.uniform(0.1, 0.6, (7, 1))
         best = form(cells.astype(int)[perms]).min()
-        found = [form(cells.astype(int)[KEYS[key](cells, np.ones(7))]) / best - 1 for key in ("greedy", "popcount")]
+        found = [
+            form(cells.astype(int)[order_of([cells], key, np.ones(7))]) / best - 1 for key in ("greedy", "popcount")
+        ]
         gaps.append(found)
     gaps = np.array(gaps)
     assert gaps[:, 0].max() <= 0.03 and gaps[:, 0].mean() < 0.005 and gaps[:, 1].max() <= 0.15
@@ -167,6 +171,28 @@ def test_busy_inputs_come_first():
         map_tiles(tiles, activity=-activity)
 
 
+def test_scores_add_up_on_a_bus():
+    """c of the rows of two tiles: (5, 3) in all, though the second row's cells stand farther when side by side."""
+    tiles = [np.array(x, bool) for x in ([[0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0]])]
+    assert order_of(tiles, "column", np.ones(2)).tolist() == [0, 1]
+    assert order_of(tiles[::-1], "combined", np.ones(2)).tolist() == [0, 1]
+    assert order_of([np.concatenate(tiles, 1)], "column", np.ones(2)).tolist() == [1, 0]
+
+
+def test_an_order_of_ones_own():
+    mapped = map_tiles(tile(bit_slice(layer(), 4), 8, 8), key="none", flow="conventional")
+    count = len(mapped.order)
+    order = np.stack([np.random.default_rng(t).permutation(8) for t in range(count)])
+    found = reorder(mapped, order)
+    np.testing.assert_array_equal(found.order, order)
+    np.testing.assert_array_equal(found.tiles.cells[2], mapped.tiles.cells[2][order[2]])
+    back = reorder(found, np.argsort(order, 1))
+    assert all((a == b).all() for a, b in zip((*back.tiles, back.order), (*mapped.tiles, mapped.order), strict=True))
+    order[1, 0] = order[1, 1]
+    with pytest.raises(ValueError, match=r"order of tile 1 \[.*\]: must have every number of 0..7 once"):
+        reorder(mapped, order)
+
+
 def test_an_index_costs():
     assert index_bits(64, 3) == 3 * 64 * 6 and index_bits(1) == 0 and index_bits(5) == 5 * math.ceil(math.log2(5))
 
@@ -178,6 +204,7 @@ def test_an_index_costs():
         (lambda: bit_slice(layer(), 17), "bits=17"),
         (lambda: bit_slice(layer(), 4, rounding="up"), "rounding='up': choose one of floor, nearest"),
         (lambda: bit_slice(np.array([[np.nan, 1.0]]), 4), "1 weights are not finite"),
+        (lambda: bit_slice(layer(), 4, largest=math.nan), "largest=nan"),
         (lambda: bit_slice(layer(), 4, largest=0.1), "largest=0.1: there is a weight of"),
         (lambda: tile(bit_slice(layer(), 4), 0, 8), "rows=0, columns=8"),
         (lambda: tile(bit_slice(layer(), 4), 8, 3), "columns=3: the 4 bits"),

@@ -15,6 +15,7 @@ from mdmjax.crossbar import (
     gains,
     select,
     to_matrices,
+    varied,
 )
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -78,6 +79,29 @@ def test_activities_are_those_of_a_path():
     np.testing.assert_array_equal(plain.raw["blocks"]["mlp"]["kernel"], told.raw["blocks"]["mlp"]["kernel"])
 
 
+def test_reads_differ_from_one_another():
+    """Their mean is the devices' own; the gains are those of the devices, not of the read."""
+    at = dict(where={"head/kernel": ""}, dtype=jnp.float64)
+    still = deploy(params(), CROSSBAR, **at)
+    reads = [deploy(params(), CROSSBAR, **at, key=jax.random.key(i), read_noise=0.1) for i in range(60)]
+    weights = np.stack([np.asarray(r.raw["head"]["kernel"]) for r in reads])
+    own = np.asarray(still.raw["head"]["kernel"])
+    error = np.abs(weights.mean(0) - own) / (weights.std(0) / np.sqrt(60) + 1e-9)
+    assert error.max() < 4.5 and weights.std(0).max() > 0.02 * np.abs(own).max()
+    one = reads[0]
+    np.testing.assert_array_equal(one.layers["head/kernel"][0].weights, still.layers["head/kernel"][0].weights)
+    ratio = one.calibrated["head"]["kernel"] / one.raw["head"]["kernel"]
+    np.testing.assert_allclose(ratio, still.calibrated["head"]["kernel"] / own, rtol=1e-9)
+
+
+def test_reads_and_devices_are_drawn_apart():
+    """The factor of a read is not that of a device, nor of the next tile's."""
+    one = np.ones((3, 4, 5))
+    device, read = (np.log(varied(one, 0.1, jax.random.key(0), use)) for use in (0, 1))
+    for a, b in ((device, read), (device[1:], read[:2]), (device[:2], read[1:])):
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.45
+
+
 def test_what_will_not_do():
     for kwargs, words in (
         (dict(where={"nothing": ""}), "where='nothing' finds no parameter; there are blocks/mlp/kernel"),
@@ -85,10 +109,17 @@ def test_what_will_not_do():
         (dict(where={"query": "io"}), r"blocks/query/kernel of shape \(2, 6, 2, 3\): axes='io' must name each"),
         (dict(where={"scale": ""}), r"blocks/norm/scale of shape \(6,\)"),
         (dict(where={"head/kernel": "ss"}), "axes='ss' must name each"),
+        (dict(activity={"head": np.ones(6)}), "activity of head: is not on crossbars; there are"),
+        (dict(read_noise=0.1), "read_noise=0.1: must be at least 0, and above 0 it needs a key"),
+        (dict(read_noise=float("nan")), "read_noise=nan: must be at least 0"),
         (dict(activity={"head/kernel": np.ones(2)}), r"head/kernel: activity of shape \(2,\): must be 6"),
     ):
         with pytest.raises(ValueError, match=words):
             deploy(params(), CROSSBAR, **dict(where=WHERE) | kwargs)
+    whole = params()
+    whole["head"]["kernel"] = jnp.arange(18).reshape(6, 3)
+    with pytest.raises(ValueError, match="head/kernel is int.*: weights must be floats"):
+        deploy(whole, CROSSBAR)
     broken = params()
     broken["head"]["kernel"] = broken["head"]["kernel"].at[0, 0].set(jnp.nan)
     with pytest.raises(ValueError, match="head/kernel: 1 weights are not finite"):

@@ -59,6 +59,10 @@ def test_bell_weights(run, tmp_path):
     rows = found["facts"]["mapping"]
     assert [row["of"] for row in rows] == ["NF", "MAC error"] * 4 and len(found["heatmaps"]) == 4
     assert all(float(row["full, %"].split(" ")[0]) < 0 for row in rows if row["of"] == "NF")
+    for row in rows:
+        for name in ("sorted, %", "reversed, %", "full, %"):
+            mean, error = map(float, row[name].removesuffix(" (rises)").split(" ± "))
+            assert ("(rises)" in row[name]) == (row["of"] == "MAC error" and mean > 2 * error), row
     planes = found["heatmaps"]["voltage drop, laplace, on/off 10, conventional"]["values"]
     assert np.shape(planes) == (16, 16) and 0 < np.min(planes) and np.argmax(np.mean(planes, 0)) > 8  # far from drivers
 
@@ -71,6 +75,9 @@ def test_digits(run, tmp_path):
     assert found["metrics"]["digital accuracy"]["mean"] > 60
     assert rows[1e-3, "conventional"]["index bits"] == "0" != rows[1e-3, "full"]["index bits"]
     assert len(found["facts"]["devices that vary"]) == 3
+    layers = found["facts"]["layers"]
+    assert [row["layer"] for row in layers] == ["hidden/kernel", "out/kernel"] * 3
+    assert {row["largest residual"] for row in layers} != {"0.0e+00"}
     # killed in the middle, it goes on from there and ends the same
     (tmp_path / "cells.jsonl").write_text("\n".join(lines[:5]) + "\n" + lines[5][:20])
     assert run(tmp_path, *DIGITS)[0] == 0
@@ -90,6 +97,14 @@ def test_without_resistance_it_is_what_was_quantised(run, tmp_path):
     assert first["NF"] == first["MAC error"] == "0" and float(first["weight error"].split(" ")[0]) < 1e-4
     assert first["raw - digital, points"] == first["calibrated - digital, points"] == "0"
     assert float(rows[1]["NF"].split(" ")[0]) > 0.1
+
+
+def test_other_mappings_and_no_resistance_at_all(run, tmp_path):
+    """What devices do besides is told of the mapping "full", whether it is compared or not."""
+    flags = ("--config.resistances=(0.0,)", "--config.mappings=('conventional', 'sorted')")
+    code, out, errors = run(tmp_path, *DIGITS, *flags)
+    assert code == 0 and "lose by their distance" in out, errors
+    assert len(read(tmp_path)["facts"]["deployments"]) == 1
 
 
 @pytest.mark.slow
@@ -122,6 +137,11 @@ def test_a_diffusion_model(run, tmp_path):
         ("bell_weights", ["--config.layer.laws=('cauchy',)"], "layer.laws='cauchy': choose"),
         ("bell_weights", ["--config.outputs=(64,)"], "is smaller than its tiles"),
         ("bell_weights", ["--config.mappings=('conventional', 'full+active')"], "needs the inputs of each layer"),
+        ("bell_weights", ["--config.mappings=('conventional', 'full+bus')"], "so on no common bus"),
+        ("digits", ["--config.mappings=('conventional', 'full+swaps+active')"], "cannot go with +active"),
+        ("digits", ["--config.variations=(-0.1,)"], "variations=-0.1: must be at least 0"),
+        ("digits", ["--config.read_noises=(-1.0,)"], "read_noises=-1.0"),
+        ("manhattan_law", ["--config.tile.rows=4"], "at least 8 each"),
         ("diffusion_model", ["--config.where=nothing"], "where='nothing' finds no parameter"),
         ("diffusion_model", ["--config.mappings=('conventional', 'full+active')"], "needs the inputs of each layer"),
     ],

@@ -26,6 +26,7 @@ KEPT = {
     **{f"anyprocess/{name}": name for name in ("parity", "sudoku4", "sudoku9", "sudoku9_baselines", "dyck", "mincut")},
     "anyprocess/text_selfcorrect": "text_selfcorrect",
     **{f"prefer/{name}": f"prefer_{name}" for name in ("arithmetic", "ablation")},
+    **{f"crossbar/{name}": name for name in ("manhattan_law", "bell_weights", "digits", "diffusion_model")},
     "fine_tuning/gsm8k": "sft_gsm8k",
     **{f"reinforce/{name}": f"reinforce_{name}" for name in ("arithmetic", "countdown")},
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
