@@ -75,14 +75,11 @@ class Crossbar:
         there = (tiles.inputs >= 0)[:, :, None] & (tiles.outputs >= 0)[:, None]
         return np.where(tiles.cells, 1.0, np.where(there | (self.pad == "off"), self.off, 0.0))
 
-    def map(self, weights: Float[np.ndarray, "I O"], **choices) -> "Written":
-        """The weights as they are written into tiles; `choices` are those of `map_tiles`.
+    def map(self, weights: Float[np.ndarray, "I O"], *, activity: Float[np.ndarray, "_"] | None = None) -> "Written":
+        """The weights as they are written into tiles; `activity` is that of `map_tiles`.
 
         ValueError as `bit_slice`, `tile` and `map_tiles`, and for weights that are all 0: nothing would be written.
         """
-        activity = choices.pop("activity", None)
-        if choices:
-            return dataclasses.replace(self, **choices).map(weights, activity=activity)
         weights = np.asarray(weights, np.float64)
         sliced = bit_slice(weights, self.bits, rounding=self.rounding)
         if not sliced.q.any():
@@ -178,19 +175,19 @@ def effective_weights(
     weights: Float[np.ndarray, "I O"] | Float[Array, "I O"],
     crossbar: Crossbar,
     *,
+    activity: Float[np.ndarray, "_"] | None = None,
     key: Key[Array, ""] | None = None,
     chunk: int = 32,
     dtype=jnp.float32,
     mesh: jax.sharding.Mesh | None = None,
-    **choices,
 ) -> Deployed:
     """The weights that a crossbar with these wires has, by an exact solve for every tile and input.
 
-    `key` draws the devices, where these vary. `chunk`, `dtype` and `mesh` are those of `solve_tiles`, `choices` those
-    of `map_tiles`. NotConverged, naming the tile, where a residual is above the tolerance; ValueError as
+    `activity` is that of `map_tiles`; `key` draws the devices, where these vary; `chunk`, `dtype` and `mesh` are those
+    of `solve_tiles`. NotConverged, naming the tile, where a residual is above the tolerance; ValueError as
     `Crossbar.map`.
     """
-    written = programmed(crossbar.map(np.asarray(weights, np.float64), **choices), crossbar, key)
+    written = programmed(crossbar.map(np.asarray(weights, np.float64), activity=activity), crossbar, key)
     found = solve_tiles(written.conductance, crossbar, chunk=chunk, dtype=dtype, mesh=mesh)
     return deployed(written, crossbar, *found)
 

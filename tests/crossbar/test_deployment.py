@@ -1,5 +1,6 @@
 """Layers on crossbars: without resistance they are what was quantised, with it they are what every solve says."""
 
+import dataclasses
 import itertools
 import math
 
@@ -41,6 +42,21 @@ def test_without_resistance_it_is_what_was_quantised(on_off, pad, layout, flow, 
     np.testing.assert_allclose(found.weights, found.quantised, atol=1e-12)
     assert np.abs(found.nf_total).max() < 1e-12 and np.abs(found.mac).max() < 1e-12 and found.residual == 0
     assert np.abs(found.quantised - layer()).max() < 2 * np.abs(layer()).max() / 16
+
+
+@pytest.mark.parametrize("activity", [None, np.arange(19.0)])
+@pytest.mark.parametrize(
+    "name, value", [("flow", "conventional"), ("key", "none"), ("key", "column"), ("scope", "bus")]
+)
+def test_another_mapping_has_other_weights(name, value, activity):
+    """Every choice gets as far as the solve: the weights differ, what is written without resistance does not."""
+    crossbar = Crossbar(**SMALL, wires=Wires(1e-2, 1e-2), on_off=20)
+    one, other = (
+        effective_weights(layer(), c, activity=activity, dtype=jnp.float64)
+        for c in (crossbar, dataclasses.replace(crossbar, **{name: value}))
+    )
+    np.testing.assert_array_equal(one.quantised, other.quantised)
+    assert not np.allclose(one.weights, other.weights, rtol=1e-6) and not np.allclose(one.nf_total, other.nf_total)
 
 
 def test_every_input_gives_the_currents_of_its_tiles():
@@ -169,6 +185,6 @@ def test_swaps_lower_the_error_of_what_is_written():
     assert (swapped.mac <= plain.mac).all() and (swapped.mac < plain.mac).any()
     np.testing.assert_allclose(make(10, Wires(0.0, 0.0)).weights, plain.quantised, atol=1e-12)
     with pytest.raises(ValueError, match="swaps need tiles of their own order"):
-        Crossbar(**SMALL, swaps=1).map(layer(), scope="bus")
+        dataclasses.replace(Crossbar(**SMALL, swaps=1), scope="bus")
     with pytest.raises(ValueError, match="swaps=1: they look at all inputs alike"):
         Crossbar(**SMALL, swaps=1).map(layer(), activity=np.ones(19))

@@ -231,6 +231,15 @@ def test_trace_page_stands_alone_and_escapes_everything(trace):
     assert NASTY not in text.split("<script")[1]
 
 
+def test_points_are_not_joined_and_an_axis_may_be_logarithmic():
+    curve = lambda **how: panel_svg("one", {"a": Curve([1, 10, 100], [1, 2, 3], **how)})
+    styles = lambda svg: re.findall(r'style="([^"]*)"', svg)
+    joined = lambda svg: sum("--series" in style and "fill: none" in style for style in styles(svg))
+    assert joined(curve()) == 1 and joined(curve(points=True)) == 0
+    ticks = lambda svg: set(Page(svg).words.split())
+    assert "20" in ticks(curve()) and "20" not in ticks(curve(log=True))
+
+
 def test_many_curves_look_different():
     """Eight colours, then the same ones dashed."""
     svg = panel_svg("many", {f"curve {i}": Curve([0, 1], [i, i + 1]) for i in range(12)})
