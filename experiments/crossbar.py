@@ -49,7 +49,7 @@ def main(config, workdir):
         command=f"python -m experiments.crossbar {shlex.join(sys.argv[1:])}",
         config=cli.to_dict(config),
         seed=config.seed,
-        wall_seconds=time.monotonic() - began,
+        wall_seconds=time.monotonic() - began if found.seconds is None else found.seconds,
         metrics=found.metrics,
         baselines=found.baselines,
         facts={"legend": LEGEND, **found.tables, **found.facts},

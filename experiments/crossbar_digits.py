@@ -138,6 +138,7 @@ def digits(config, workdir: Path) -> Found:
         },
         {"digital accuracy by seed, %": [PERCENT * a for a in before]},
         curves(subject, found, PERCENT, "accuracy", "%"),
+        seconds=cells.seconds,
     )
 
 

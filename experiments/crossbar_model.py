@@ -57,4 +57,5 @@ def diffusion_model(config, workdir: Path) -> Found | None:
             "data": task.meta,
         },
         curves(subject, found, factor, "bound", unit),
+        seconds=outcome.elapsed + cells.seconds,
     )

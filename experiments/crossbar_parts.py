@@ -38,6 +38,7 @@ class Found(NamedTuple):
     curves: Mapping[str, Curve] = {}
     heatmaps: Mapping[str, Heatmap] = {}
     baselines: Mapping[str, Estimate] = {}
+    seconds: float | None = None  # in all, with those of earlier calls of the program; None: those of this one
 
 
 def choices(name: str, swaps: int) -> tuple[dict[str, Any], bool]:
