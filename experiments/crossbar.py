@@ -57,7 +57,7 @@ def main(config, workdir):
         heatmaps=found.heatmaps,
     )
     page = write_report(workdir, report)
-    for rows in found.tables.values():
+    for rows in (rows for name, rows in found.tables.items() if name != "layers"):  # which is long, and on the page
         print(cli.table([list(row.values()) for row in rows], list(rows[0])), end="\n\n")
     cli.log(f"report: {page}")
 

@@ -146,16 +146,21 @@ def devices(config, subject: Subject, cells: Cells, before: Sequence[float]) -> 
     """What device variation, noise of reads, and the paper's model of noise do, at the largest resistance, "full"."""
     resistance, seeds = max(config.resistances), range(config.seeds)
     told = lambda values: shown(over_seeds(PERCENT * (np.asarray(values) - before)))
-    out = []
-    for name, values in (("variation", config.variations), ("read_noise", config.read_noises)):
-        for value in values:
-            one = lambda s, name=name, value=value: measured(
-                subject, s, deployed(config, subject, s, "full", resistance, **{name: value})
-            )
-            found = np.array([cells.get(f"seed {s}, {name} {value:g}", functools.partial(one, s)) for s in seeds])
+    out, done = [], 0
+    kinds = [("variation", v) for v in config.variations] + [("read_noise", v) for v in config.read_noises]
+    with cli.progress(len(kinds) * config.seeds, unit="deployment") as bar:
+        for name, value in kinds:
+            found = []
+            for s in seeds:
+                one = lambda s=s, name=name, value=value: measured(
+                    subject, s, deployed(config, subject, s, "full", resistance, **{name: value})
+                )
+                found.append(cells.get(f"seed {s}, {name} {value:g}", one))
+                bar.update(done := done + 1, at=f"seed {s}, {name} {value:g}")
+            of = np.array(found)
             line = {"r / R_on": resistance, "devices": f"{name.replace('_', ' ')} {value:g}"}
-            line |= {TILES[i]: shown(over_seeds(found[:, i])) for i in (0, 2)}
-            qualities = found[:, len(TILES) + len(ERRORS) :].T[: len(subject.qualities)]
+            line |= {TILES[i]: shown(over_seeds(of[:, i])) for i in (0, 2)}
+            qualities = of[:, len(TILES) + len(ERRORS) :].T[: len(subject.qualities)]
             named = zip(subject.qualities, qualities, strict=True)
             out.append(line | {f"{n} - digital, {subject.unit}": told(q) for n, q in named})
     out.append(by_distance(config, subject, resistance, cells, told))
