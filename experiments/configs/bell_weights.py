@@ -2,9 +2,9 @@
 
     python -m experiments.crossbar --config=experiments/configs/bell_weights.py --workdir=runs/bell-weights
 
-MINUTES on 2 CPU cores. To expect: the nonideality factor falls by 36 % (Gauss) and 46 % (Laplace) where devices that
-are off do not conduct, and by 31 % at an on/off ratio of 10, where the weighted error of the products rises all the
-same.
+6 minutes on one CPU core, nearly all of it swaps. To expect: the nonideality factor falls by 36 % (Gauss) and 45 %
+(Laplace) where devices that are off do not conduct; at an on/off ratio of 10 by 25 % and 32 %, where the weighted error
+of the products rises all the same.
 """
 
 from experiments.configs.base import variant

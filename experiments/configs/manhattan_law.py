@@ -2,9 +2,9 @@
 
     python -m experiments.crossbar --config=experiments/configs/manhattan_law.py --workdir=runs/manhattan-law
 
-Half a minute on 2 CPU cores. To expect: over tiles of many densities the nonideality factor follows the Manhattan score
-(R2 .9996), mostly because both count active cells; at one density it explains 90 %, and the quadratic form of the
-segment currents, of which the score is the diagonal, all but 3e-6 of it.
+A quarter of a minute on 2 CPU cores. To expect: over tiles of many densities the nonideality factor follows the
+Manhattan score (R2 .9996), mostly because both count active cells; at one density it explains 90 %, and the quadratic
+form of the segment currents, of which the score is the diagonal, all but 3e-6 of it.
 """
 
 from experiments.configs.base import variant

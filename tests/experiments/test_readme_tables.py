@@ -58,6 +58,37 @@ def test_kept_results_come_from_commits_of_this_history():
     assert len(commits) > 10 and gone == {}
 
 
+def test_kept_results_of_crossbars_are_what_the_readme_says_of_them():
+    number = lambda row, key: float(row[key].removesuffix(" (rises)").split(" ± ")[0])
+    law = kept("crossbar/manhattan_law")["facts"]["law"]
+    assert number(law[0], "R2, NF by S") > 0.999 > 0.1 > number(law[0], "R2, NF by mean distance")
+    assert 0.85 < number(law[1], "R2, NF by S") < 0.95 and number(law[1], "R2, lost current by Q") > 0.99999
+    assert not any(row["underestimates"] for row in law)
+
+    bell = {
+        (r["weights"], r["layout"], r["on/off"], r["of"]): r for r in kept("crossbar/bell_weights")["facts"]["mapping"]
+    }
+    planes = "planes, 8 outputs"
+    fall = lambda law, on_off, of="NF", name="full": number(bell[law, planes, on_off, of], f"{name}, %")
+    assert fall("laplace", "Infinity") <= -45 and fall("gauss", "Infinity") <= -35
+    for law in ("laplace", "gauss"):
+        assert fall(law, 10.0) < -25 and bell[law, planes, 10.0, "MAC error"]["full, %"].endswith("(rises)")
+    assert all(number(row, "sorted, %") < 0 for row in bell.values())
+
+    digits = kept("crossbar/digits")
+    rows = {(r["r / R_on"], r["mapping"]): r for r in digits["facts"]["deployments"]}
+    lost = lambda mapping, how: number(rows[1e-3, mapping], f"{how} - digital, points")
+    assert lost("conventional", "raw") < -3 and lost("full", "calibrated") > -1 and digits["config"]["seeds"] == 5
+    assert lost("full", "raw") < -3 and lost("conventional", "calibrated") < -2
+
+    model = kept("crossbar/diffusion_model")
+    assert round(model["metrics"]["digital bound"]["mean"], 2) == 3.07
+    rows = {(r["r / R_on"], r["mapping"]): r for r in model["facts"]["deployments"]}
+    lost = lambda mapping, how: number(rows[5e-4, mapping], f"{how} - digital, bits/char")
+    assert lost("full", "raw") > lost("conventional", "raw")
+    assert 6.5 < lost("conventional", "calibrated") / lost("full", "calibrated") < 7.5
+
+
 def test_kept_results_are_what_the_readme_says_of_them():
     bayes = kept("orders/bayes")
     assert bayes["facts"]["learned"]["root first"] >= 4 and bayes["config"]["seeds"] == 5
