@@ -4,7 +4,7 @@ A regular language is an `Automaton` (`regular_expression`, `parity`, `s3`, `a5`
 makes a product of elements of it, which the circuits `tree` (log N steps), `level_expanded`, `two_sweep`,
 `hillis_steele` and `chain_of_thought` (N steps) compute: on integers by `evaluate`, on the engine by `Predictor` with
 the planners `Dependency` and `AtSteps`, and by a transformer with weights written down, `explicit_denoiser`.
-`supervision` is what a model is trained on that is to learn their steps.
+`CircuitSteps` is the law of masks by which a model learns their steps.
 
 `Looped` runs a padded looped transformer in `FixedPoint`; `LoopedAsDenoiser` is one as an MDM and `mdm_as_looped` an
 MDM as one, equal step by step. `unmasked_by_causal` and `causal_by_unmasked` are two kinds of attention by each other.
@@ -14,10 +14,11 @@ valid order.
 
 from mdmjax.expressivity import accounting
 from mdmjax.expressivity.automata import Automaton, a5, ends_with, minimised, parity, permutations, s3, s5
-from mdmjax.expressivity.circuits import Circuit, Counts, Run, Stages, canvas, evaluate, read, supervision
+from mdmjax.expressivity.circuits import Circuit, Counts, Run, Stages, canvas, evaluate, read
 from mdmjax.expressivity.converters import GumbelMax, LoopedAsDenoiser, engine_noise, mdm_as_looped
 from mdmjax.expressivity.decoding import AtSteps, Dependency, Headed, Predictor, trace_counts, valid_orders, with_head
 from mdmjax.expressivity.explicit import Explicit, Positions, explicit_denoiser, margins, safe_scale, sharp_scale
+from mdmjax.expressivity.learning import CircuitSteps, at_once, share_right
 from mdmjax.expressivity.looped import FixedPoint, Looped, padded
 from mdmjax.expressivity.monoids import MonoidTask, monoid_task
 from mdmjax.expressivity.orders import order_statistics, tree_order_probability, tree_steps_probability
@@ -30,6 +31,7 @@ __all__ = [
     "AtSteps",
     "Automaton",
     "Circuit",
+    "CircuitSteps",
     "Counts",
     "Dependency",
     "Explicit",
@@ -45,6 +47,7 @@ __all__ = [
     "Run",
     "Stages",
     "a5",
+    "at_once",
     "accounting",
     "canvas",
     "causal_by_unmasked",
@@ -71,7 +74,7 @@ __all__ = [
     "safe_scale",
     "scan_run",
     "sharp_scale",
-    "supervision",
+    "share_right",
     "trace_counts",
     "transform",
     "tree",

@@ -192,17 +192,3 @@ def evaluate(circuit: Circuit | Stages, words: Int[np.ndarray, "B N"]) -> Run:
 
 
 CELLS_AT_ONCE = 256  # so that what a look-up needs stays in the cache
-
-
-def supervision(
-    circuit: Circuit, final: Int[np.ndarray, "B L"], steps: Int[np.ndarray, "B"]
-) -> tuple[Int[np.ndarray, "B L"], Bool[np.ndarray, "B L"]]:
-    """(canvas before step s, cells that step s writes), of rows with the final canvas `final` and s = steps in 1..T.
-
-    What a model is trained on that is to do in T steps what the circuit does: its targets are those of `final` where
-    the second is True. ValueError for steps outside 1..T.
-    """
-    if steps.size and not 1 <= steps.min() <= steps.max() <= circuit.steps:
-        raise ValueError(f"steps {steps.min()}..{steps.max()}: must be in 1..{circuit.steps}")
-    later = circuit.step[None] >= steps[:, None]
-    return np.where(later, circuit.vocab, final).astype(np.int32), circuit.step[None] == steps[:, None]

@@ -21,7 +21,6 @@ from mdmjax.expressivity import (
     level_expanded,
     read,
     scan_run,
-    supervision,
     tree,
     tree_run,
     two_sweep,
@@ -126,20 +125,6 @@ def test_the_other_order_of_operands_is_wrong(build):
 
 def test_steps_of_the_tree_are_fewer_than_of_the_chain():
     assert all(accounting.tree(n).steps < accounting.chain_of_thought(n).steps for n in range(3, 70))
-
-
-def test_supervision_is_the_run_step_by_step():
-    circuit = tree(task("s3"), 11)
-    words = task("s3").labels(random_words(1, 11))
-    final = evaluate(circuit, words).tokens
-    before = canvas(circuit, words)
-    for s in range(1, circuit.steps + 1):
-        seen, targets = supervision(circuit, final, np.array([s]))
-        np.testing.assert_array_equal(seen, before)
-        before = np.where(targets, final, before)
-    np.testing.assert_array_equal(before, final)
-    with pytest.raises(ValueError, match=r"must be in 1..4"):
-        supervision(circuit, final, np.array([0]))
 
 
 def test_long_words_take_little_time():
