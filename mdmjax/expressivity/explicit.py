@@ -142,6 +142,9 @@ def explicit_denoiser(
     return Explicit(explicit_weights(circuit.op, bits, scale, dtype), positions), Headed(circuit.steps), positions
 
 
+_layer = jax.jit(layer)
+
+
 class Margins(NamedTuple):
     """Of a canvas in a run: at ready cells the correct logit less the largest other; at all cells |planner's score|."""
 
@@ -154,7 +157,7 @@ def margins(
     weights: Weights, circuit: Circuit, positions: Positions, tokens: Int[Array, "B L"], ready: Bool[Array, "B L"]
 ) -> Margins:
     """The least margins on one canvas. Where a cell is not ready its logits mean nothing, and are left out."""
-    logits, score = (np.asarray(x, np.float64) for x in layer(weights, tokens, positions))
+    logits, score = (np.asarray(x, np.float64) for x in _layer(weights, tokens, positions))
     seen = np.asarray(tokens)
     token = lambda x: np.minimum(seen[:, x], circuit.vocab - 1)
     right = np.maximum(circuit.op[token(circuit.left), token(circuit.right)], 0)[..., None]

@@ -29,7 +29,9 @@ class Layers(NamedTuple):
         return cls(*(jax.random.normal(k, (layers, *s)) / s[0] ** 0.5 for k, s in zip(keys, shapes, strict=True)))
 
 
-def transform(layers: Layers, x: Float[Array, "S D"], sees: Bool[np.ndarray, "*n S S"]) -> Float[Array, "S D"]:
+def transform(
+    layers: Layers, x: Float[Array, "S D"], sees: Bool[np.ndarray, "*n S S"] | Bool[Array, "*n S S"]
+) -> Float[Array, "S D"]:
     """The states after all layers. `sees[i, j]`: i attends to j; one for all layers, or one for each."""
     for n in range(len(layers.query)):
         query, key, value, up, down = (part[n] for part in layers)

@@ -56,24 +56,24 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("length", [1, 7, 16])
+@pytest.mark.parametrize("length", [1, 7])
 @pytest.mark.parametrize("name", CASES)
 def test_the_engine_gives_the_integer_run(name, length):
-    """All cells, the cells written at each call, and those written again; with draws at temperature 1 as well."""
+    """All cells, the cells written at each call, and those written again, by both planners, also where it draws."""
     build, cost = CASES[name]
     circuit = build(task("s3"), length)
     words = random_words(6, length)
     words = words if circuit.offset else task("s3").labels(words)
     run = evaluate(circuit, words)
-    planners = [AtSteps.of(circuit)] + ([] if isinstance(circuit, Stages) else [Dependency.of(circuit)])
-    for planner in planners:
-        for draw in (TokenDraw(0.0), TokenDraw(1.0))[: 1 + (length == 7)]:
-            out = decode(circuit, words, planner, draw=draw)
-            np.testing.assert_array_equal(out.tokens, run.tokens)
-            assert bool(out.finished.all())
-            for row in range(len(words)):
-                counts = trace_counts(out.trace, circuit.vocab, row)
-                assert counts == run.counts and counts[:2] == cost(length)
+    planners = [(AtSteps.of(circuit), TokenDraw(1.0))]
+    planners += [] if isinstance(circuit, Stages) else [(Dependency.of(circuit), TokenDraw(0.0))]
+    for planner, draw in planners:
+        out = decode(circuit, words, planner, draw=draw)
+        np.testing.assert_array_equal(out.tokens, run.tokens)
+        assert bool(out.finished.all())
+        for row in range(len(words)):
+            counts = trace_counts(out.trace, circuit.vocab, row)
+            assert counts == run.counts and counts[:2] == cost(length)
 
 
 def test_in_place_the_predictor_needs_the_step():

@@ -11,6 +11,8 @@ from words import random_words, task
 
 from mdmjax.expressivity import (
     Dependency,
+    Explicit,
+    canvas,
     chain_of_thought,
     evaluate,
     explicit_denoiser,
@@ -23,6 +25,7 @@ from mdmjax.expressivity import (
     two_sweep,
 )
 from mdmjax.expressivity.explicit import layer
+from mdmjax.sampling import TokenDraw, sample
 
 
 def ran(circuit, words, **how):
@@ -98,10 +101,13 @@ def test_small_scales_fail_and_large_ones_do_not():
     """A scale of 0.2 is below what tells codes of 7 bits apart; no argmax flips back once it is right."""
     circuit = tree(task("parity"), 64)
     words = task("parity").labels(random_words(20, 64))
-    errors = []
+    right, errors = evaluate(circuit, words).tokens, []
+    _, planner, positions = explicit_denoiser(circuit)
+    how = dict(vocab=circuit.vocab, key=jax.random.key(0), draw=TokenDraw(0.0))
+    run = jax.jit(lambda weights, x: sample(Explicit(weights, positions), planner, x, **how).tokens)
     for scale in (0.2, 0.5, 1.0, 1.5, 2.0):
-        out, run = ran(circuit, words, scale=scale)
-        errors.append(int((np.asarray(out.tokens) != run.tokens).any(1).sum()))
+        found = run(explicit_denoiser(circuit, scale)[0].weights, jnp.asarray(canvas(circuit, words)))
+        errors.append(int((np.asarray(found) != right).any(1).sum()))
     assert errors[0] == 20 and errors[-1] == 0 and errors == sorted(errors, reverse=True)
 
 
@@ -125,8 +131,9 @@ def test_cells_may_stand_anywhere():
     tokens = jnp.where(jnp.asarray(circuit.step >= 2), circuit.vocab, tokens)
     denoiser, _, positions = explicit_denoiser(circuit)
     order = np.random.default_rng(0).permutation(circuit.length)
-    moved = layer(denoiser.weights, tokens[:, order], jax.tree.map(lambda x: x[order], positions))
-    for x, y in zip(layer(denoiser.weights, tokens, positions), moved, strict=True):
+    run = jax.jit(layer)
+    moved = run(denoiser.weights, tokens[:, order], jax.tree.map(lambda x: x[order], positions))
+    for x, y in zip(run(denoiser.weights, tokens, positions), moved, strict=True):
         np.testing.assert_allclose(x[:, order], y, atol=1e-5)
 
 
