@@ -37,7 +37,7 @@ def constructions(config, workdir: Path) -> Found:
     rest["facts"]["seconds of all measurements"] = round(cells.seconds, 1)
     return Found(
         "What masked diffusion computes, in how many steps",
-        f"Word problems of {', '.join(config.constructions.automata)} by trees, scans and chains of thought. The same "
-        "predictor is always right in a valid order and near chance in a random one.",
+        f"Word problems of {', '.join(config.constructions.automata)} by trees, scans and chains of thought. The "
+        "predictor of a tree is always right in a valid order, and in a random one about as often as a guess.",
         **rest,
     )  # fmt: skip

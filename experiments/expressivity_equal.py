@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build
-from experiments.expressivity_parts import Found, Part, check_lengths
+from experiments.expressivity_parts import Found, Part, check_lengths, jit_briefly
 from mdmjax.expressivity import (
     FixedPoint,
     GumbelMax,
@@ -65,19 +65,19 @@ def _as_mdm(c, seed: int, point: FixedPoint, width: int, steps: int, write_once:
 
     def job():
         keys = jax.random.split(jax.random.key(seed))
-        words = jax.random.randint(keys[0], (c.words, c.input), 0, SYMBOLS)
         model = padded_looped(PaddedLoopedConfig(vocab=SYMBOLS, length=c.input + c.padding, width=width))
 
-        @jax.jit
-        def both(params, words):
-            looped = Looped.of(model.bind(params), point)
+        @jit_briefly
+        def both(keys):
+            words = jax.random.randint(keys[0], (c.words, c.input), 0, SYMBOLS)
+            looped = Looped.of(model.bind(model.init(keys[1])), point)
             mdm = LoopedAsDenoiser(looped, c.input, c.padding, width, SYMBOLS, steps, None, write_once)
             how = dict(vocab=mdm.vocab, key=jax.random.key(seed), draw=TokenDraw(0.0), trace=True)
             out = sample(mdm, mdm.planner, mdm.canvas(words), **how)
             held = [mdm.codes(out.trace.tokens[s], s - 1 if write_once else 0) for s in range(1, steps + 1)]
             return looped.run(padded(words, c.padding, SYMBOLS), steps), jnp.stack(held), out
 
-        codes, held, out = both(jax.jit(model.init)(keys[1]), words)
+        codes, held, out = both(keys)
         same = np.asarray(codes[1:] == held).all((0, 2, 3))
         counts = trace_counts(out.trace, point.codes)
         cost = accounting.looped_to_write_once if write_once else accounting.looped_to_mdm
@@ -110,19 +110,20 @@ def _as_looped(c, seed: int, stochastic: bool):
 
     def job():
         keys, rows = jax.random.split(jax.random.key(seed), 3), c.words
-        given = jax.random.randint(keys[0], (rows, GIVEN), 0, TOKENS)
-        tokens = jnp.pad(given, ((0, 0), (0, CELLS - GIVEN)), constant_values=TOKENS)
-        denoiser, draw = random_mdm(keys[1], rows), GumbelMax() if stochastic else TokenDraw(0.0)
-        noise = engine_noise(keys[2], jnp.arange(rows), CALLS, CELLS, TOKENS) if stochastic else None
-        how = dict(vocab=TOKENS, key=keys[2], draw=draw, trace=True)
-        select = lambda x: denoiser(x).mean(-1) > 0
+        draw = GumbelMax() if stochastic else TokenDraw(0.0)
 
-        @jax.jit
-        def both(x):
-            looped = mdm_as_looped(denoiser, select, tokens != TOKENS, TOKENS)
-            return sample(denoiser, Headed(CALLS, resample=True), x, **how), looped.run(x, CALLS, noise).argmax(-1)
+        @jit_briefly
+        def both(keys):
+            given = jax.random.randint(keys[0], (rows, GIVEN), 0, TOKENS)
+            tokens = jnp.pad(given, ((0, 0), (0, CELLS - GIVEN)), constant_values=TOKENS)
+            denoiser = random_mdm(keys[1], rows)
+            how = dict(vocab=TOKENS, key=keys[2], draw=draw, trace=True)
+            out = sample(denoiser, Headed(CALLS, resample=True), tokens, **how)
+            noise = engine_noise(keys[2], jnp.arange(rows), CALLS, CELLS, TOKENS) if stochastic else None
+            looped = mdm_as_looped(denoiser, lambda x: denoiser(x).mean(-1) > 0, tokens != TOKENS, TOKENS)
+            return out, looped.run(tokens, CALLS, noise).argmax(-1)
 
-        out, states = both(tokens)
+        out, states = both(keys)
         seen = np.asarray(out.trace.tokens)
         changed = (seen[1:] != seen[:-1]) & (seen[:-1] != TOKENS)
         agree = accounting.mdm_to_looped(CALLS, CELLS - GIVEN) == (int(out.calls), states.shape[2] - GIVEN)
@@ -137,16 +138,17 @@ def _attention(c, seed: int):
     length = c.input + 1
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         keys = jax.random.split(jax.random.key(seed))
-        layers = Layers.random(keys[0], LAYERS, WIDTH, HIDDEN)
-        x = jax.random.normal(keys[1], (length, WIDTH))
         everyone, earlier = np.ones((length, length), bool), np.tri(length, dtype=bool)
-        differ = lambda a, b: float(jnp.abs(a - b).max())
-        fewer = Layers(*(part[:-1] for part in layers))
-        return [
-            differ(unmasked_by_causal(layers, x), transform(layers, x, everyone)),
-            differ(causal_by_unmasked(layers, x), transform(layers, x, earlier)),
-            differ(unmasked_by_causal(fewer, x), transform(layers, x, everyone)),
-        ]
+
+        @jit_briefly
+        def differences(keys):
+            layers, x = Layers.random(keys[0], LAYERS, WIDTH, HIDDEN), jax.random.normal(keys[1], (length, WIDTH))
+            unmasked, causal = transform(layers, x, everyone), transform(layers, x, earlier)
+            fewer = Layers(*(part[:-1] for part in layers))
+            found = unmasked_by_causal(layers, x), causal_by_unmasked(layers, x), unmasked_by_causal(fewer, x)
+            return jnp.stack([jnp.abs(a - b).max() for a, b in zip(found, (unmasked, causal, unmasked), strict=True)])
+
+        return differences(keys)
 
 
 def _told(c, cases, values: Mapping[str, np.ndarray]) -> Found:

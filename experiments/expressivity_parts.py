@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from experiments import build
@@ -111,6 +112,13 @@ def wrong_words(circuit: Circuit | Stages, task: MonoidTask, words: np.ndarray, 
 def share(p: float, rows: int, what: str) -> Estimate:
     """A share of independent rows, with its standard error."""
     return Estimate(float(p), math.sqrt(p * (1 - p) / (rows - 1)), "share", rows, f"share of {what}")
+
+
+def jit_briefly(f: Callable) -> Callable:
+    """`jax.jit` of what runs once: compiled with as little effort as can be, for that is most of the time."""
+    options = dict(xla_backend_optimization_level=0, xla_llvm_disable_expensive_passes=True)
+    cpu = dict(xla_cpu_use_fusion_emitters=False) if jax.default_backend() == "cpu" else {}  # others do not know it
+    return jax.jit(f, compiler_options=options | cpu)
 
 
 def log2(lengths: Sequence[int]) -> list[float]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.expressivity_parts import Found, Part, check_lengths, log2, share, task_of, words_of, wrong_words
+from experiments.expressivity_parts import Found, Part, check_lengths, jit_briefly, log2, share, task_of, words_of
 from experiments.results import shown
 from mdmjax.base import Estimate, Planner
 from mdmjax.expressivity import (
@@ -17,7 +17,9 @@ from mdmjax.expressivity import (
     MonoidTask,
     Predictor,
     canvas,
+    evaluate,
     order_statistics,
+    read,
     tree,
     tree_order_probability,
     tree_steps_probability,
@@ -27,6 +29,7 @@ from mdmjax.process import Linear
 from mdmjax.reports import Curve, Heatmap
 from mdmjax.sampling import Ancestral, Confidence, FirstHitting, RandomCount, TokenDraw, sample, scores
 
+GUESS = "the guess alone: the identity"
 SEEN = 5  # valid orders that a simulation is expected to have, or it is left out
 
 
@@ -61,7 +64,7 @@ def planners_part(config) -> Part:
     jobs = {}
     for length in c.lengths:
         for name, (exact, planner) in _laws(length, c.independent).items():
-            if exact * c.rows >= SEEN:
+            if SEEN <= exact * c.rows < c.rows:
                 jobs[f"valid orders, {name}, N={length}"] = _valid(task, config.seed, c.rows, length, planner)
     pairs = [(c.length, t) for t in c.steps] + [(n, _steps(name, n)) for n in c.accuracy_lengths for name in PLANNERS]
     for name in PLANNERS:
@@ -102,14 +105,24 @@ def _right(task: MonoidTask, seed: int, count: int, length: int, name: str, step
         circuit, words = tree(task, length), words_of(task, seed, count, length)
         planner = PLANNERS[name][0](circuit, steps)
         how = dict(vocab=circuit.vocab, key=jax.random.key(seed), draw=TokenDraw(0.0), trace=True)
-        run = jax.jit(lambda x: sample(Predictor(circuit), planner, x, **how))
-        out = run(jnp.asarray(canvas(circuit, task.labels(words))))
-        tokens = np.asarray(out.tokens)
-        done = tokens[:, circuit.readout[0]] < circuit.vocab  # a masked answer is a wrong one
-        wrong = wrong_words(circuit, task, words[done], tokens[done]) if done.any() else 0
-        return [(done.sum() - wrong) / count, valid_orders(circuit, out.trace).mean()]
+        labels, answer = task.labels(words), circuit.readout[0]
+        out = jit_briefly(lambda x: sample(Predictor(circuit), planner, x, **how))(jnp.asarray(canvas(circuit, labels)))
+        product = read(circuit, evaluate(circuit, labels).tokens)[:, 0]
+        right = np.asarray(out.tokens)[:, answer] == product  # a masked answer is a wrong one
+        return [right.mean(), valid_orders(circuit, out.trace).mean()]
 
     return job
+
+
+def guessed(task: MonoidTask, length: int) -> float:
+    """P(the product of a uniform word is the identity, element 0), which the predictor guesses: exactly."""
+    law = np.eye(task.size)[0]
+    for _ in range(length):
+        after = np.zeros(task.size)
+        for label in task.label:
+            np.add.at(after, task.mul[:, label], law / len(task.label))
+        law = after
+    return float(law[0])
 
 
 def _told(c, task: MonoidTask, values: Mapping[str, np.ndarray]) -> Found:
@@ -125,16 +138,20 @@ def _told(c, task: MonoidTask, values: Mapping[str, np.ndarray]) -> Found:
         exact.append(row)
     right = lambda name, length, steps: values[_name(name, length, steps)]
     by_steps = [{"planner": name} | {f"T={t}": _share(right(name, c.length, t)) for t in c.steps} for name in PLANNERS]
+    by_steps.append({"planner": GUESS} | {f"T={t}": f"{guessed(task, c.length):.3f}" for t in c.steps})
     by_length = [
-        {"planner": name, "steps": "N - 1" if PLANNERS[name][1] else "log2 N, up"}
-        | {f"N={n}": _share(right(name, n, _steps(name, n))) for n in c.accuracy_lengths}
+        {"planner": name, "steps": "N - 1" if PLANNERS[name][1] else "ceil(log2 N)"}
+        | _named(c.accuracy_lengths, [_share(right(name, n, _steps(name, n))) for n in c.accuracy_lengths])
         for name in PLANNERS
     ]
+    guesses = [guessed(task, n) for n in c.accuracy_lengths]
+    by_length.append({"planner": GUESS, "steps": "–"} | _named(c.accuracy_lengths, [f"{p:.3f}" for p in guesses]))
     curves = {}
     for name in PLANNERS:
         panel = f"Right answers by length, {c.automaton}"
         y = [float(right(name, n, _steps(name, n))[0]) for n in c.accuracy_lengths]
         curves[f"{name} "] = Curve(log2(c.accuracy_lengths), y, None, "share of words", panel, "log2 N")
+    curves["a guess"] = Curve(log2(c.accuracy_lengths), guesses, None, "share of words", panel, "log2 N")
     for name in PLANNERS:
         panel = f"Right answers by steps, {c.automaton}, N={c.length}"
         y = [float(right(name, c.length, t)[0]) for t in c.steps]
@@ -157,9 +174,13 @@ def _told(c, task: MonoidTask, values: Mapping[str, np.ndarray]) -> Found:
             f"{title} (share; in brackets: valid orders)": by_steps,
             f"right answers by planner and length, {c.automaton}": by_length,
         },
-        {"chance": f"about 1/{task.size}, one of {task.size} elements, where a product of them is uniform"},
+        {},
         curves, {title: picture}, {k: v for k, v in estimates.items() if k != first},
     )  # fmt: skip
+
+
+def _named(lengths, values) -> dict:
+    return {f"N={n}": value for n, value in zip(lengths, values, strict=True)}
 
 
 def _share(value: np.ndarray) -> str:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build
-from experiments.expressivity_parts import Found, Part, check_lengths, log2, tasks_of, words_of
+from experiments.expressivity_parts import Found, Part, check_lengths, jit_briefly, log2, tasks_of, words_of
 from mdmjax.expressivity import (
     Circuit,
     Explicit,
@@ -53,7 +53,7 @@ def weights_part(config) -> Part:
 def _run(circuit: Circuit, planner, positions, key):
     """The engine on the layer with these weights, traced."""
     how = dict(vocab=circuit.vocab, key=key, draw=TokenDraw(0.0), trace=True)
-    return jax.jit(lambda weights, tokens: sample(Explicit(weights, positions), planner, tokens, **how))
+    return jit_briefly(lambda weights, tokens: sample(Explicit(weights, positions), planner, tokens, **how))
 
 
 def _off_target(cells: int, bits: int, scale: float) -> float:
@@ -105,7 +105,7 @@ def _told(c, names: list[str], left_out: list[str], values: Mapping[str, np.ndar
         for length in c.lengths:
             of = {dtype: values[f"weights, {name}, N={length}, {dtype}"] for dtype in c.dtypes}
             eps = of[c.dtypes[0]][5]
-            row = {"automaton": name, "N": length, "log2 N, up": (length - 1).bit_length()}
+            row = {"automaton": name, "N": length, "ceil(log2 N)": (length - 1).bit_length()}
             row |= {"promised: predictor": 1 - 4 * eps, "planner": 0.5 - 2 * eps}
             for dtype, x in of.items():
                 row |= {f"{dtype}: steps": int(x[0]), f"{dtype}: errors": f"{int(x[1])} of {c.words}"}

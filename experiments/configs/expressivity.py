@@ -11,18 +11,19 @@ from experiments.configs.base_expressivity import expressivity
 def get_config(name: str = ""):
     """The config, or its variant `quick`."""
     quick = dict(
+        automata=("parity", "s3"),
         lengths=(1, 7, 64, 1024),
-        engine__lengths=(64, 256),
+        engine__lengths=(256,),
         engine__rounds=3,
-        weights__lengths=(3, 16),
-        orders__lengths=(2, 3, 4, 8, 16, 32),
+        weights__lengths=(16,),
+        orders__lengths=(2, 4, 16, 32),
         orders__rows=1000,
         orders__length=8,
-        orders__steps=(1, 3, 7),
+        orders__steps=(3, 7),
         orders__words=200,
-        orders__accuracy_lengths=(8, 16),
-        equal__bits=(6, 4),
+        orders__accuracy_lengths=(4, 8),
+        equal__bits=(6,),
         equal__widths=(8,),
-        equal__steps=(2, 5),
+        equal__steps=(5,),
     )
     return variant(expressivity(), name, **{f"constructions__{key}": value for key, value in quick.items()})
