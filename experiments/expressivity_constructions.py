@@ -12,7 +12,15 @@ from experiments.expressivity_steps import engine_part, steps_part
 from experiments.expressivity_weights import weights_part
 from experiments.search import Cells
 
-POSITIVE = ("words", "max_size", "engine.words", "engine.rounds", "weights.words", "weights.sweep.words")
+POSITIVE = (
+    "words",
+    "max_size",
+    "engine.words",
+    "engine.rounds",
+    "orders.independent",
+    "weights.words",
+    "weights.sweep.words",
+)
 
 
 def constructions(config, workdir: Path) -> Found:

@@ -37,14 +37,16 @@ WIDTH, LAYERS, HIDDEN = 5, 3, 7  # of the attention that is simulated by the oth
 def equal_part(config) -> Part:
     """Conversions of theorem 3.1 in both directions, the attention of theorems 3.3 and 3.4, and corollary 3.5."""
     c = config.constructions.equal
-    build.check_positive(c, ("input", "words"))
+    build.check_positive(config, [f"constructions.equal.{name}" for name in ("input", "words")])
+    if not c.bits or not c.widths:
+        raise ValueError(f"constructions.equal.bits={tuple(c.bits)}, widths={tuple(c.widths)}: at least one of each")
     points = {bits: FixedPoint(bits, bits // 2) for bits in c.bits}
     for width in c.widths:
         PaddedLoopedConfig(vocab=SYMBOLS, length=c.input + c.padding, width=width)
-    if c.padding < 0 or min(c.steps, default=0) < 1:
-        raise ValueError(
-            f"constructions.equal: padding={c.padding}, steps={tuple(c.steps)}: at least 0, and at least 1"
-        )
+    if c.padding < 0:
+        raise ValueError(f"constructions.equal.padding={c.padding}: must be at least 0")
+    if min(c.steps, default=0) < 1:
+        raise ValueError(f"constructions.equal.steps={tuple(c.steps)}: must be at least 1")
     check_lengths("constructions.equal.corollary", c.corollary)
     cases = [(bits, width, c.steps[-1], False) for bits in c.bits for width in c.widths]
     cases += [(c.bits[0], c.widths[0], t, False) for t in c.steps[:-1]]

@@ -150,12 +150,14 @@ def _told(c, task: MonoidTask, values: Mapping[str, np.ndarray]) -> Found:
     for name in PLANNERS:
         panel = f"Right answers by length, {c.automaton}"
         y = [float(right(name, n, _steps(name, n))[0]) for n in c.accuracy_lengths]
-        curves[f"{name} "] = Curve(log2(c.accuracy_lengths), y, None, "share of words", panel, "log2 N")
+        curves[f"{name}, {'N - 1' if PLANNERS[name][1] else 'log N'} steps"] = Curve(
+            log2(c.accuracy_lengths), y, None, "share of words", panel, "log2 N"
+        )
     curves["a guess"] = Curve(log2(c.accuracy_lengths), guesses, None, "share of words", panel, "log2 N")
     for name in PLANNERS:
         panel = f"Right answers by steps, {c.automaton}, N={c.length}"
         y = [float(right(name, c.length, t)[0]) for t in c.steps]
-        curves[f"{name}  "] = Curve(list(c.steps), y, None, "share of words", panel, "T")
+        curves[name] = Curve(list(c.steps), y, None, "share of words", panel, "T")
     last = c.steps[-1]
     estimates = {
         f"right, {name}, N={c.length}, T={last}": share(right(name, c.length, last)[0], c.words, "words")
@@ -166,7 +168,7 @@ def _told(c, task: MonoidTask, values: Mapping[str, np.ndarray]) -> Found:
     picture = Heatmap(
         values_, list(PLANNERS), [str(t) for t in c.steps], "planner", "T", "share of right answers",
     )  # fmt: skip
-    title = f"right answers by planner and steps, {c.automaton}, N={c.length}"
+    title = f"right answers by planner and steps, {c.automaton}, {c.length} symbols"
     return Found(
         "Planners", "", {first: estimates[first]},
         {

@@ -80,11 +80,13 @@ def _told_steps(c, tasks: Mapping[str, MonoidTask], values: Mapping[str, np.ndar
     }
     for method in ("tree", "two-sweep scan", CHAIN):
         panel = "Steps by length, both as logarithms"
-        curves[f"{method} "] = Curve(log2(lengths), log2(steps[method]), None, "log2 of the steps", panel, "log2 N")
+        curves[f"{method}, log2"] = Curve(
+            log2(lengths), log2(steps[method]), None, "log2 of the steps", panel, "log2 N"
+        )
     agree = f"{sum(int(x[3]) for x in every)} of {len(every)}"
     return Found(
         "Steps", "", {},
-        {"steps and cells, counted": counts, f"on integers, time at N={last}": rows},
+        {"steps and cells, counted": counts, f"on integers, time for {last:,} symbols": rows},
         {"runs whose counted steps and cells are those of the accounting": agree}, curves,
     )  # fmt: skip
 

@@ -105,11 +105,11 @@ def _told(c, names: list[str], left_out: list[str], values: Mapping[str, np.ndar
         for length in c.lengths:
             of = {dtype: values[f"weights, {name}, N={length}, {dtype}"] for dtype in c.dtypes}
             eps = of[c.dtypes[0]][5]
-            row = {"automaton": name, "N": length, "ceil(log2 N)": (length - 1).bit_length()}
-            row |= {"promised: predictor": 1 - 4 * eps, "planner": 0.5 - 2 * eps}
+            row = {"automaton": name, "N": length, "steps": ", ".join(sorted({str(int(x[0])) for x in of.values()}))}
+            row |= {"margins promised": f"{_margin(1 - 4 * eps)} / {_margin(0.5 - 2 * eps)}"}
             for dtype, x in of.items():
-                row |= {f"{dtype}: steps": int(x[0]), f"{dtype}: errors": f"{int(x[1])} of {c.words}"}
-                row |= {f"{dtype}: predictor": _margin(x[3]), f"{dtype}: planner": _margin(x[4])}
+                row |= {f"{dtype}: errors": f"{int(x[1])} of {c.words}"}
+                row |= {f"{dtype}: margins": f"{_margin(x[3])} / {_margin(x[4])}"}
             rows.append(row)
     sweep = []
     for k, scale in enumerate(c.sweep.scales):
@@ -124,8 +124,8 @@ def _told(c, names: list[str], left_out: list[str], values: Mapping[str, np.ndar
         curves[f"{dtype}, all automata"] = Curve(log2(lengths), least, None, "logit", panel, "log2 N")
     tables = {}
     if names:
-        tables["weights written down: least margins"] = rows
-        tables[f"scale c of the scores, N={c.sweep.length}: words with errors"] = sweep
+        tables["weights written down: least margins of predictor / planner"] = rows
+        tables[f"scale c of the scores, {c.sweep.length} symbols: words with errors"] = sweep
     every = [x for job, x in values.items() if job.startswith("weights, ")]
     facts = {"cells that the layer's planner selects wrongly": sum(int(x[2]) for x in every)} if names else {}
     if left_out:
