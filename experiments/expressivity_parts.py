@@ -50,6 +50,7 @@ class Found(NamedTuple):
     curves: Mapping[str, Curve] = {}
     heatmaps: Mapping[str, Heatmap] = {}
     baselines: Mapping[str, Estimate] = {}
+    earlier: float = 0.0  # seconds that earlier calls of the program took, whose results were kept
 
 
 class Part(NamedTuple):

@@ -66,7 +66,9 @@ def planners_part(config) -> Part:
         for name, (exact, planner) in _laws(length, c.independent).items():
             if SEEN <= exact * c.rows < c.rows:
                 jobs[f"valid orders, {name}, N={length}"] = _valid(task, config.seed, c.rows, length, planner)
-    pairs = [(c.length, t) for t in c.steps] + [(n, _steps(name, n)) for n in c.accuracy_lengths for name in PLANNERS]
+    pairs = [(c.length, t) for t in c.steps] + [
+        (n, _steps(name, n)) for n in (c.length, *c.accuracy_lengths) for name in PLANNERS
+    ]
     for name in PLANNERS:
         for length, steps in pairs:
             if length == c.length or steps == _steps(name, length):
@@ -126,7 +128,48 @@ def guessed(task: MonoidTask, length: int) -> float:
 
 
 def _told(c, task: MonoidTask, values: Mapping[str, np.ndarray]) -> Found:
-    exact = []
+    right = lambda name, length, steps: values[_name(name, length, steps)]
+    at_best = lambda name, length: right(name, length, _steps(name, length))
+    by_steps = [{"planner": name} | {f"T={t}": _share(right(name, c.length, t)) for t in c.steps} for name in PLANNERS]
+    by_steps.append({"planner": GUESS} | {f"T={t}": f"{guessed(task, c.length):.3f}" for t in c.steps})
+    by_length = [
+        {"planner": name, "steps": "N - 1" if PLANNERS[name][1] else "ceil(log2 N)"}
+        | {f"N={n}": _share(at_best(name, n)) for n in c.accuracy_lengths}
+        for name in PLANNERS
+    ]
+    guesses = {n: guessed(task, n) for n in c.accuracy_lengths}
+    by_length.append({"planner": GUESS, "steps": "–"} | {f"N={n}": f"{p:.3f}" for n, p in guesses.items()})
+    shares = {name: [float(right(name, c.length, t)[0]) for t in c.steps] for name in PLANNERS}
+    curves = {}
+    for name in PLANNERS:
+        steps, y = "N - 1" if PLANNERS[name][1] else "log N", [float(at_best(name, n)[0]) for n in c.accuracy_lengths]
+        curves[f"{name}, {steps} steps"] = _curve(log2(c.accuracy_lengths), y, f"length, {c.automaton}", "log2 N")
+    curves["a guess"] = _curve(log2(c.accuracy_lengths), [*guesses.values()], f"length, {c.automaton}", "log2 N")
+    for name, y in shares.items():
+        curves[name] = _curve(list(c.steps), y, f"steps, {c.automaton}, N={c.length}", "T")
+    head, *others = [
+        (
+            f"right, {name}, {c.automaton}, N={c.length}, T={_steps(name, c.length)}",
+            share(at_best(name, c.length)[0], c.words, "words"),
+        )
+        for name in PLANNERS
+    ]
+    ticks, unit = [str(t) for t in c.steps], "share of right answers"
+    picture = Heatmap([*shares.values()], list(PLANNERS), ticks, "planner", "T", unit)
+    title = f"right answers by planner and steps, {c.automaton}, {c.length} symbols"
+    return Found(
+        "Planners", "", dict([head]),
+        {
+            "probability of a valid order of the tree": _probabilities(c, values),
+            f"{title} (share; in brackets: valid orders)": by_steps,
+            f"right answers by planner and length, {c.automaton}": by_length,
+        },
+        {}, curves, {title.capitalize(): picture}, dict(others),
+    )  # fmt: skip
+
+
+def _probabilities(c, values: Mapping[str, np.ndarray]) -> list[dict]:
+    rows = []
     for length in c.lengths:
         row = {"N": length}
         for name, (law, _) in _laws(length, c.independent).items():
@@ -135,54 +178,12 @@ def _told(c, task: MonoidTask, values: Mapping[str, np.ndarray]) -> Found:
             row |= {head: str(law), f"{head}: value": f"{float(law):.4g}"}
             simulated = "–" if found is None else shown(Estimate(*map(float, found), "", c.rows, ""))
             row |= {f"{head}: simulated": simulated}
-        exact.append(row)
-    right = lambda name, length, steps: values[_name(name, length, steps)]
-    by_steps = [{"planner": name} | {f"T={t}": _share(right(name, c.length, t)) for t in c.steps} for name in PLANNERS]
-    by_steps.append({"planner": GUESS} | {f"T={t}": f"{guessed(task, c.length):.3f}" for t in c.steps})
-    by_length = [
-        {"planner": name, "steps": "N - 1" if PLANNERS[name][1] else "ceil(log2 N)"}
-        | _named(c.accuracy_lengths, [_share(right(name, n, _steps(name, n))) for n in c.accuracy_lengths])
-        for name in PLANNERS
-    ]
-    guesses = [guessed(task, n) for n in c.accuracy_lengths]
-    by_length.append({"planner": GUESS, "steps": "–"} | _named(c.accuracy_lengths, [f"{p:.3f}" for p in guesses]))
-    curves = {}
-    for name in PLANNERS:
-        panel = f"Right answers by length, {c.automaton}"
-        y = [float(right(name, n, _steps(name, n))[0]) for n in c.accuracy_lengths]
-        curves[f"{name}, {'N - 1' if PLANNERS[name][1] else 'log N'} steps"] = Curve(
-            log2(c.accuracy_lengths), y, None, "share of words", panel, "log2 N"
-        )
-    curves["a guess"] = Curve(log2(c.accuracy_lengths), guesses, None, "share of words", panel, "log2 N")
-    for name in PLANNERS:
-        panel = f"Right answers by steps, {c.automaton}, N={c.length}"
-        y = [float(right(name, c.length, t)[0]) for t in c.steps]
-        curves[name] = Curve(list(c.steps), y, None, "share of words", panel, "T")
-    last = c.steps[-1]
-    estimates = {
-        f"right, {name}, N={c.length}, T={last}": share(right(name, c.length, last)[0], c.words, "words")
-        for name in PLANNERS
-    }
-    first = next(iter(estimates))
-    values_ = [[float(right(name, c.length, t)[0]) for t in c.steps] for name in PLANNERS]
-    picture = Heatmap(
-        values_, list(PLANNERS), [str(t) for t in c.steps], "planner", "T", "share of right answers",
-    )  # fmt: skip
-    title = f"right answers by planner and steps, {c.automaton}, {c.length} symbols"
-    return Found(
-        "Planners", "", {first: estimates[first]},
-        {
-            "probability of a valid order of the tree": exact,
-            f"{title} (share; in brackets: valid orders)": by_steps,
-            f"right answers by planner and length, {c.automaton}": by_length,
-        },
-        {},
-        curves, {title: picture}, {k: v for k, v in estimates.items() if k != first},
-    )  # fmt: skip
+        rows.append(row)
+    return rows
 
 
-def _named(lengths, values) -> dict:
-    return {f"N={n}": value for n, value in zip(lengths, values, strict=True)}
+def _curve(x: list, y: list, by: str, xlabel: str) -> Curve:
+    return Curve(x, y, None, "share of words", f"Right answers by {by}", xlabel)
 
 
 def _share(value: np.ndarray) -> str:
