@@ -1,7 +1,7 @@
 """Steps, cells and time of circuits against the length of the word: on integers, and on the sampling engine."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from mdmjax.expressivity import AtSteps, Dependency, MonoidTask, Predictor, Stag
 from mdmjax.reports import Curve
 from mdmjax.sampling import TokenDraw, sample
 
+LOGITS = 2**26  # of a call: what would need more is left to the integers
 ENGINE = tuple(name for name in METHODS if name != "Hillis-Steele, copied")
 
 
@@ -103,12 +104,21 @@ def engine_part(config) -> Part:
     """Denoiser calls and time to an exact answer, the integer predictor on the engine."""
     c, tasks = config.constructions, tasks_of(config.constructions)
     check_lengths("constructions.engine.lengths", c.engine.lengths)
-    jobs = {
-        f"engine, {name}, N={length}": _timed(task, config.seed, c.engine, length)
+    fit = {
+        name: [n for n in c.engine.lengths if _logits(task, c.engine.words, n) <= LOGITS]
         for name, task in tasks.items()
-        for length in c.engine.lengths
     }
-    return Part(jobs, lambda values: _told_engine(c.engine, tasks, values))
+    jobs = {
+        f"engine, {name}, N={length}": _timed(tasks[name], config.seed, c.engine, length)
+        for name, lengths in fit.items()
+        for length in lengths
+    }
+    return Part(jobs, lambda values: _told_engine(c.engine, fit, values))
+
+
+def _logits(task: MonoidTask, words: int, length: int) -> int:
+    """The most that any method's call has."""
+    return words * (length + METHODS["level-expanded scan"].cost(length).cells) * task.size
 
 
 def _timed(task: MonoidTask, seed: int, c, length: int):
@@ -135,11 +145,11 @@ def _timed(task: MonoidTask, seed: int, c, length: int):
     return job
 
 
-def _told_engine(c, tasks: Mapping[str, MonoidTask], values: Mapping[str, np.ndarray]) -> Found:
+def _told_engine(c, fit: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray]) -> Found:
     rows, metrics, curves = [], {}, {}
-    for name in tasks:
+    for name, lengths in fit.items():
         times = {method: [] for method in ENGINE}
-        for length in c.lengths:
+        for length in lengths:
             of = dict(zip(ENGINE, values[f"engine, {name}, N={length}"].reshape(len(ENGINE), -1), strict=True))
             for method in ENGINE:
                 times[method].append(1e3 * float(np.median(of[method][2:])))
@@ -147,14 +157,18 @@ def _told_engine(c, tasks: Mapping[str, MonoidTask], values: Mapping[str, np.nda
             row |= {method: f"{int(x[0]):,} calls, {_ms(times[method][-1])}" for method, x in of.items()}
             ratio = over_seeds(of[CHAIN][2:] / of["tree"][2:], "times", "chain of thought / tree", "rounds")
             rows.append(row | {f"{CHAIN} / tree, time": f"{float(np.median(of[CHAIN][2:] / of['tree'][2:])):.3g}"})
+        if not lengths:
+            continue
         metrics[f"{name}, N={length}: time of the chain of thought, in that of the tree"] = ratio
-        for method in ENGINE if name == next(iter(tasks)) else ():
+        for method in ENGINE if name == next(iter(fit)) else ():
             panel = f"Time to an exact answer, {name}"
             curves[f"{method}, {name}"] = Curve(
-                log2(c.lengths), np.log2(times[method]).tolist(), None, "log2 of ms a batch", panel, "log2 N"
+                log2(lengths), np.log2(times[method]).tolist(), None, "log2 of ms a batch", panel, "log2 N"
             )
     title = f"on the engine, {c.words} words at once, median of {c.rounds}"
-    return Found("Time", "", metrics, {title: rows}, {}, curves)
+    left_out = [f"{name}, N={n}" for name, lengths in fit.items() for n in c.lengths if n not in lengths]
+    facts = {"too large for the engine": "; ".join(left_out)} if left_out else {}
+    return Found("Time", "", metrics, {title: rows} if rows else {}, facts, curves)
 
 
 def _ms(milliseconds: float) -> str:

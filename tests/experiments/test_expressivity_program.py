@@ -6,7 +6,7 @@ import numpy as np
 import programs
 import pytest
 
-from experiments import expressivity
+from experiments import cli, expressivity, expressivity_steps
 from experiments.expressivity_parts import METHODS, share, task_of, words_of, wrong_words
 from experiments.expressivity_planners import PLANNERS, blocks, guessed
 from mdmjax.expressivity import evaluate, tree
@@ -130,6 +130,19 @@ def test_constructions(run, tmp_path):
 def test_what_is_refused(run, tmp_path, changes, words):
     programs.assert_refused(run(tmp_path / "run", *flags(**changes)), words)
     assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_what_is_too_large_for_the_engine_is_left_out(monkeypatch):
+    config = cli.load_config("experiments/configs/expressivity.py:quick")
+    with config.unlocked():
+        config.constructions.update(automata=("parity", "a5"), engine=dict(lengths=(4, 9)))
+    cells = {4: 4 + 5, 9: 9 + 21}  # of the level-expanded scan
+    monkeypatch.setattr(expressivity_steps, "LOGITS", 4 * cells[4] * 60)
+    part = expressivity_steps.engine_part(config)
+    assert [*part.jobs] == ["engine, parity, N=4", "engine, parity, N=9", "engine, a5, N=4"]
+    row = np.tile([3.0, 0.0, 1e-3, 1e-3], len(expressivity_steps.ENGINE))
+    found = part.told(dict.fromkeys(part.jobs, row))
+    assert found.facts == {"too large for the engine": "a5, N=9"} and len(found.metrics) == 2
 
 
 def test_an_unknown_study_is_refused(run, tmp_path):
