@@ -19,6 +19,7 @@ _ROOMS = {
     "variance": (),
     "sampling": ("Ancestral", "Confidence", "FirstHitting", "LeftToRight", "TokenDraw", "sample"),
     "anyprocess": (),
+    "expressivity": (),
     "training": ("MeshLayout", "PmapLayout", "Step", "adamw", "init_state", "make_mesh", "train"),
     "evaluation": ("Scorer", "evaluate"),
     "interop": (),

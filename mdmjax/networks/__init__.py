@@ -4,6 +4,7 @@ from mdmjax.networks.attention import Attend, Splash, cudnn, naive, xla
 from mdmjax.networks.functional import Bound, Model, parameter_count
 from mdmjax.networks.legality import Legal
 from mdmjax.networks.linear import LinearConfig, linear
+from mdmjax.networks.looped import PaddedLooped, PaddedLoopedConfig, padded_looped
 from mdmjax.networks.lora import LoRA
 from mdmjax.networks.policy import PolicyConfig, policy_network
 from mdmjax.networks.relations import BlockCausal, Relations, grid_relations
@@ -17,6 +18,8 @@ __all__ = [
     "LinearConfig",
     "LoRA",
     "Model",
+    "PaddedLooped",
+    "PaddedLoopedConfig",
     "PolicyConfig",
     "Relations",
     "Splash",
@@ -26,6 +29,7 @@ __all__ = [
     "grid_relations",
     "linear",
     "naive",
+    "padded_looped",
     "parameter_count",
     "policy_network",
     "transformer",

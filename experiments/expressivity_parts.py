@@ -1,0 +1,127 @@
+"""What the studies of expressivity share: automata by name, circuits with their accounting, what a study hands back."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import build
+from mdmjax import expressivity
+from mdmjax.base import Estimate
+from mdmjax.expressivity import Circuit, MonoidTask, Stages, accounting
+from mdmjax.reports import Curve, Heatmap
+
+AUTOMATA = {name: getattr(expressivity, name) for name in ("parity", "s3", "a5", "s5")}
+REGEX = "regex:"
+
+
+class Method(NamedTuple):
+    """A way to compute a word problem, and the steps and cells that it is said to take."""
+
+    build: Callable[[MonoidTask, int], Circuit | Stages]
+    cost: Callable[[int], accounting.Cost]
+
+
+CHAIN = "chain of thought"
+METHODS = {
+    "tree": Method(expressivity.tree, accounting.tree),
+    "level-expanded scan": Method(expressivity.level_expanded, accounting.level_expanded),
+    "two-sweep scan": Method(expressivity.two_sweep, accounting.two_sweep),
+    "Hillis-Steele": Method(expressivity.hillis_steele, accounting.hillis_steele),
+    "Hillis-Steele, copied": Method(
+        functools.partial(expressivity.hillis_steele, copied=True),
+        functools.partial(accounting.hillis_steele, copied=True),
+    ),
+    CHAIN: Method(expressivity.chain_of_thought, accounting.chain_of_thought),
+}
+
+
+class Found(NamedTuple):
+    """What a study, or a part of one, hands to the report."""
+
+    title: str
+    summary: str
+    metrics: Mapping[str, Estimate]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]
+    facts: Mapping[str, Any] = {}
+    curves: Mapping[str, Curve] = {}
+    heatmaps: Mapping[str, Heatmap] = {}
+    baselines: Mapping[str, Estimate] = {}
+    earlier: float = 0.0  # seconds that earlier calls of the program took, whose results were kept
+
+
+class Part(NamedTuple):
+    """A part of a study: what has to be measured, by name, and what is told of all that was."""
+
+    jobs: Mapping[str, Callable[[], Any]]  # each gives a row of numbers
+    told: Callable[[Mapping[str, np.ndarray]], Found]
+
+
+def task_of(name: str, max_size: int, field: str = "automata") -> MonoidTask:
+    """The word problem of a name, or of `regex:PATTERN/ALPHABET`. ValueError in one line for what is neither."""
+    try:
+        if not name.startswith(REGEX):
+            known = {**AUTOMATA, f"{REGEX}PATTERN/ALPHABET": None}
+            return expressivity.monoid_task(build.choose(name, field, known)(), max_size)
+        pattern, slash, alphabet = name.removeprefix(REGEX).rpartition("/")
+        if not slash:
+            raise ValueError("must be regex:PATTERN/ALPHABET, such as regex:(a|b)*abb/ab")
+        return expressivity.monoid_task(expressivity.regular_expression(pattern, alphabet), max_size)
+    except ValueError as error:
+        raise error if f"{field}=" in str(error) else ValueError(f"{field}={name!r}: {error}") from None
+
+
+def tasks_of(c) -> dict[str, MonoidTask]:
+    """The word problems of a group of fields. ValueError where there are none, or one twice."""
+    names = list(c.automata)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"automata={tuple(names)}: at least one, each named once")
+    return {name: task_of(name, c.max_size) for name in names}
+
+
+def check_lengths(field: str, lengths: Sequence[int], least: int = 1) -> None:
+    """ValueError that names the field for lengths that are none, too small, or do not rise."""
+    lengths = tuple(lengths)
+    for length in lengths:
+        if length < least:
+            raise ValueError(f"{field}: N={length}: a word must have at least {least} symbol{'s' * (least > 1)}")
+    if not lengths or sorted(set(lengths)) != list(lengths):
+        raise ValueError(f"{field}={lengths}: at least one length, and each larger than the one before")
+
+
+def words_of(task: MonoidTask, seed: int, count: int, length: int) -> np.ndarray:
+    """Uniform words, which depend on the seed and the length alone."""
+    return np.random.default_rng([seed, length]).integers(0, len(task.label), (count, length)).astype(np.int32)
+
+
+def symbols(circuit: Circuit | Stages, task: MonoidTask, words: np.ndarray) -> np.ndarray:
+    """Words as the circuit reads them: symbols for a chain of thought, elements for the others."""
+    return words if circuit.offset else task.labels(words)
+
+
+def wrong_words(circuit: Circuit | Stages, task: MonoidTask, words: np.ndarray, tokens: np.ndarray) -> int:
+    """Words with a wrong state of the automaton behind any prefix that the final canvas tells, by reading along."""
+    found = expressivity.read(circuit, np.asarray(tokens))
+    states = found if circuit.offset else task.elements[found, task.automaton.start]
+    exact = task.automaton.states(words)[:, -states.shape[1] :]
+    return int((states != exact).any(1).sum())
+
+
+def share(p: float, rows: int, what: str) -> Estimate:
+    """A share of independent rows, with its standard error."""
+    return Estimate(float(p), math.sqrt(p * (1 - p) / (rows - 1)), "share", rows, f"share of {what}")
+
+
+def jit_briefly(f: Callable) -> Callable:
+    """`jax.jit` of what runs once: compiled with as little effort as can be, for that is most of the time."""
+    options = dict(xla_backend_optimization_level=0, xla_llvm_disable_expensive_passes=True)
+    cpu = dict(xla_cpu_use_fusion_emitters=False) if jax.default_backend() == "cpu" else {}  # others do not know it
+    return jax.jit(f, compiler_options=options | cpu)
+
+
+def log2(lengths: Sequence[int]) -> list[float]:
+    """What a logarithmic axis shows."""
+    return np.log2(np.asarray(lengths, float)).tolist()

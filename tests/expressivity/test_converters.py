@@ -1,0 +1,302 @@
+"""Looped transformers and masked diffusion models as each other, integer for integer; attention by attention."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from words import random_words
+
+from mdmjax.expressivity import (
+    AtSteps,
+    FixedPoint,
+    GumbelMax,
+    Headed,
+    Layers,
+    Looped,
+    LoopedAsDenoiser,
+    accounting,
+    causal_by_unmasked,
+    engine_noise,
+    mdm_as_looped,
+    padded,
+    trace_counts,
+    transform,
+    unmasked_by_causal,
+    with_head,
+)
+from mdmjax.expressivity.simulations import copies, earlier, everyone, grid
+from mdmjax.networks import PaddedLoopedConfig, padded_looped
+from mdmjax.sampling import TokenDraw, sample
+
+KEY = jax.random.key(0)
+N, P, V = 5, 3, 3  # input, padding, symbols
+
+
+# ---- fixed point
+
+
+def test_fixed_point_is_exact():
+    """Every code comes back; numbers go to the nearest, halves to the even code, and beyond the ends to the ends."""
+    point = FixedPoint(4, 1)
+    codes = jnp.arange(-8, 8)
+    np.testing.assert_array_equal(point.encode(point.decode(codes)), codes)
+    x = jnp.array([0.25, 0.75, -0.25, 1.24, 100.0, -100.0, 3.5])
+    np.testing.assert_array_equal(point.encode(x), [0, 2, 0, 2, 7, -8, 7])
+    np.testing.assert_allclose(point.distance(x), [0, 0, 0, 0.01, 96.75, 96.25, 0.25], atol=1e-6)
+    np.testing.assert_array_equal(point.round_all({"a": x})["a"], point.decode(point.encode(x)))
+
+
+@pytest.mark.parametrize("bits, fraction", [(1, 0), (0, 0), (17, 3), (4, -1)])
+def test_fixed_point_refuses(bits, fraction):
+    with pytest.raises(ValueError, match="bits=" if fraction >= 0 else "fraction="):
+        FixedPoint(bits, fraction)
+
+
+# ---- a looped transformer as an MDM
+
+
+@functools.cache
+def network(width):
+    return padded_looped(PaddedLoopedConfig(vocab=V, length=N + P, width=width))
+
+
+@functools.cache
+def initializer(width):
+    return jax.jit(network(width).init)
+
+
+def initial(width, seed=0):
+    return initializer(width)(jax.random.key(seed))
+
+
+@functools.partial(jax.jit, static_argnames=("width", "point", "steps", "write_once"))
+def both_ways(params, words, noise, width, point, steps, write_once=False):
+    """(codes of the looped run, the engine's run, the numbers before the last rounding)."""
+    looped = Looped.of(network(width).bind(point.round_all(params)), point)
+    codes = looped.run(padded(words, P, V), steps, noise)
+    mdm = LoopedAsDenoiser(looped, N, P, width, V, steps, noise, write_once)
+    how = dict(vocab=mdm.vocab, key=KEY, draw=TokenDraw(0.0), trace=True)
+    out = sample(mdm, mdm.planner, mdm.canvas(words), **how)
+    last = looped.before_rounding(codes[-2], None if noise is None else noise[-1])
+    return codes, out, point.distance(last)
+
+
+def check(codes, out, distance, width, point, steps, write_once=False):
+    mdm = LoopedAsDenoiser(Looped(None, None, point), N, P, width, V, steps, None, write_once)
+    for s in range(1, steps + 1):
+        found = mdm.codes(out.trace.tokens[s], s - 1 if write_once else 0)
+        differ = np.asarray(found != codes[s])
+        assert not differ.any(), f"step {s}: {differ.sum()} codes, {np.asarray(distance)[differ]} from a boundary"
+    cost = accounting.looped_to_write_once if write_once else accounting.looped_to_mdm
+    counts = trace_counts(out.trace, mdm.vocab)
+    assert counts[:2] == cost(steps, P, N, width) and bool(out.finished.all())
+    assert counts.resamples == (0 if write_once else (steps - 1) * mdm.layer)
+
+
+@pytest.mark.parametrize("steps, write_once", [(1, False), (2, False), (5, False), (9, False), (1, True), (5, True)])
+def test_a_looped_transformer_is_an_mdm(steps, write_once):
+    """30 words each. End states differ, or nothing would have been compared."""
+    point, words = FixedPoint(6, 3), jnp.asarray(random_words(30, N, V))
+    run = both_ways(initial(8), words, None, 8, point, steps, write_once)
+    check(*run, 8, point, steps, write_once)
+    assert len(np.unique(np.asarray(run[0][-1]).reshape(30, -1), axis=0)) > 1
+
+
+def test_a_thousand_looped_transformers_are_mdms():
+    """40 networks on 25 words each, with noise: other states than without, and cells that are written anew change."""
+    point, steps, changed = FixedPoint(6, 3), 4, 0
+    for k in range(40):
+        words = jnp.asarray(random_words(25, N, V, seed=k))
+        noise = 0.5 * jax.random.normal(jax.random.key(k), (steps, 25, N + P, 8))
+        run = both_ways(initial(8, k), words, noise, 8, point, steps)
+        check(*run, 8, point, steps)
+        states = np.asarray(run[1].trace.tokens)[1:, :, N:]
+        changed += ((states[1:] != states[:-1]).any((0, 2))).sum()
+        plain = both_ways(initial(8, k), words, jnp.zeros_like(noise), 8, point, steps)
+        assert (plain[0] != run[0]).any()
+    assert changed == 1000
+
+
+@pytest.mark.parametrize("bits, width", [(4, 4), (6, 16), (8, 4)])
+def test_of_other_precisions_and_widths(bits, width):
+    point, words = FixedPoint(bits, bits // 2), jnp.asarray(random_words(30, N, V))
+    run = both_ways(initial(width), words, None, width, point, 3)
+    check(*run, width, point, 3)
+    assert len(np.unique(np.asarray(run[0][-1]).reshape(30, -1), axis=0)) > 1
+
+
+def test_rounding_decides_what_a_looped_transformer_computes():
+    """Else equality of codes would say nothing about rounding: fewer bits give other states."""
+    words = jnp.asarray(random_words(30, N, V))
+    ends = [
+        Looped.of(network(8).bind(initial(8)), p).run(padded(words, P, V), 5)
+        for p in (FixedPoint(6, 3), FixedPoint(8, 5))
+    ]
+    a, b = (np.asarray(p.decode(e[-1])) for p, e in zip((FixedPoint(6, 3), FixedPoint(8, 5)), ends, strict=True))
+    assert (np.abs(a - b) > 1 / 4).any()
+
+
+def test_the_network_is_a_denoiser_too():
+    config = PaddedLoopedConfig(vocab=V, length=N + P, width=8, loops=3)
+    model = padded_looped(config)
+    bound, rows = model.bind(model.init(KEY)), padded(jnp.asarray(random_words(4, N, V)), P, V)
+    x = bound.embed(rows)
+    for _ in range(3):
+        x = bound.block(x, lambda y: y)
+    np.testing.assert_allclose(bound(rows), bound.readout(x), atol=1e-5)  # about 10 sums of 8 numbers of size 10
+    last = jnp.full((4, 1), N + P - 1)
+    np.testing.assert_allclose(bound(rows, at=last)[:, 0], bound.readout(x)[:, -1], atol=1e-5)
+
+
+# ---- an MDM as a looped transformer
+
+ROWS, CELLS, TOKENS, GIVEN = 1000, 6, 4, 2
+
+
+def random_mdm(key, rows=ROWS):
+    """A network of its own for each row: two layers on the one-hot tokens, with the planner as its head."""
+    k1, k2, k3 = jax.random.split(key, 3)
+    size, hidden = CELLS * (TOKENS + 1), 16
+    first = jax.random.normal(k1, (rows, size, hidden))
+    second = 2 * jax.random.normal(k2, (rows, hidden, CELLS * TOKENS))
+    third = jax.random.normal(k3, (rows, hidden, CELLS))
+
+    def denoiser(tokens, t=None, *, at=None):
+        x = jax.nn.one_hot(tokens, TOKENS + 1).reshape(len(tokens), -1)
+        h = jnp.tanh(jnp.einsum("bi,bih->bh", x, first))
+        logits = jnp.einsum("bh,bho->bo", h, second).reshape(len(tokens), CELLS, TOKENS)
+        logits = with_head(logits, jnp.einsum("bh,bhl->bl", h, third))
+        return logits if at is None else jnp.take_along_axis(logits, at[:, :, None], 1)
+
+    return denoiser
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_a_thousand_mdms_are_looped_transformers(stochastic):
+    """Their planners resample: most trajectories change a token that stands there."""
+    steps, denoiser = 6, random_mdm(jax.random.key(1))
+    tokens = np.full((ROWS, CELLS), TOKENS)
+    tokens[:, :GIVEN] = random_words(ROWS, GIVEN, TOKENS)
+    tokens = jnp.asarray(tokens, jnp.int32)
+    draw = GumbelMax() if stochastic else TokenDraw(0.0)
+    noise = engine_noise(KEY, jnp.arange(ROWS), steps, CELLS, TOKENS) if stochastic else None
+    how = dict(vocab=TOKENS, key=KEY, draw=draw, trace=True)
+    out = jax.jit(lambda x: sample(denoiser, Headed(steps, resample=True), x, **how))(tokens)
+    select = lambda x: denoiser(x).mean(-1) > 0
+    looped = mdm_as_looped(denoiser, select, tokens != TOKENS, TOKENS)
+    states = jax.jit(lambda x: looped.run(x, steps, noise))(tokens)
+    assert states.shape[-1] == TOKENS + 1 and bool((states.sum(-1) == 1).all())
+    np.testing.assert_array_equal(states.argmax(-1), out.trace.tokens)
+    assert accounting.mdm_to_looped(steps, CELLS - GIVEN) == (int(out.calls), states.shape[2] - GIVEN)
+    seen = np.asarray(out.trace.tokens)
+    changed = (seen[1:] != seen[:-1]) & (seen[:-1] != TOKENS)
+    assert changed.any((0, 2)).mean() > 0.5 and not changed[:, :, :GIVEN].any()
+    kept = (seen[1:] == seen[:-1])[:, :, GIVEN:]
+    assert 0.1 < kept.mean() < 0.9  # the planner selects some cells and others not
+
+
+def test_gumbel_noise_samples_exactly():
+    """The frequencies of 20,000 draws: within 4 standard errors of softmax(logits)."""
+    logits = jnp.array([0.0, 1.0, -1.0, 0.5])
+    token, p = jax.vmap(lambda k: GumbelMax()(k, logits))(jax.random.split(KEY, 20_000))
+    law = np.asarray(jax.nn.softmax(logits))
+    found = np.bincount(token, minlength=4) / 20_000
+    assert (np.abs(found - law) < 4 * np.sqrt(law * (1 - law) / 20_000)).all()
+    np.testing.assert_allclose(p, law[token], rtol=1e-6)
+
+
+# ---- attention by attention
+
+S, D, DEPTH = 6, 5, 3
+transform_once = jax.jit(transform)
+
+
+def problem():
+    make = jax.jit(lambda key: (Layers.random(key, DEPTH, D, 7), jax.random.normal(jax.random.fold_in(key, 1), (S, D))))
+    return make(KEY)
+
+
+@pytest.mark.usefixtures("x64")
+def test_unmasked_by_causal():
+    """To 1e-12 in float64; all see earlier positions only; with one copy less it fails."""
+    layers, x = problem()
+    exact = transform_once(layers, x, everyone(S))
+    np.testing.assert_allclose(jax.jit(unmasked_by_causal)(layers, x), exact, atol=1e-12)
+    source, sees = copies(S, DEPTH)
+    assert not np.triu(sees, 1).any()
+    for steps in (1, 4):
+        cost = accounting.mdm_to_parallel_chain(steps, S - 2, 2, DEPTH)
+        assert cost == (steps, steps * (len(source) - S))
+    source, sees = copies(S, DEPTH - 1)
+    assert np.abs(transform_once(layers, x[source], sees)[-S:] - exact).max() > 1e-3
+
+
+@pytest.mark.usefixtures("x64")
+def test_causal_by_unmasked():
+    """To 1e-12 in float64. Every row of the grid agrees about a position, and what is blank does not matter."""
+    layers, x = problem()
+    exact = transform_once(layers, x, earlier(S))
+    np.testing.assert_allclose(jax.jit(causal_by_unmasked)(layers, x), exact, atol=1e-12)
+    assert np.abs(transform_once(layers, x, everyone(S)) - exact).max() > 1e-3
+    column, blank, sees = grid(S)
+    cells = jnp.where(jnp.asarray(blank)[:, None], 99.0, x[column])
+    states = transform_once(layers, cells, sees)
+    np.testing.assert_allclose(states[~blank], exact[column[~blank]], atol=1e-12)
+    for symbols in (1, 4):
+        length = S - symbols
+        assert accounting.parallel_chain_to_mdm(2, symbols, length) == (2, symbols + len(column))
+
+
+# ---- integers
+
+
+def test_corollary_as_integers():
+    for steps in range(1, 51):
+        for length in range(1, 51):
+            for layers in range(1, 5):
+                sizes = accounting.chain_of_corollary(steps, length, layers)
+                assert list(sizes) == sorted(sizes)
+                square = steps + (length + steps) ** 2
+                assert sizes[2:4] == (square, layers * steps * (length + square))
+                assert sizes[4] == layers * steps * (length + steps + 1) ** 2
+
+
+def test_refusals():
+    point = FixedPoint(2, 0)
+    with pytest.raises(ValueError, match="5 symbols: bits=2 leave tokens for 4"):
+        LoopedAsDenoiser(Looped(None, None, point), N, P, 8, 5, 2)
+    looped = Looped.of(network(8).bind(initial(8)), FixedPoint(6, 3))
+    rows = padded(jnp.zeros((2, N), jnp.int32), P, V)
+    with pytest.raises(ValueError, match="steps=-1"):
+        looped.run(rows, -1)
+    with pytest.raises(ValueError, match="noise for 3 loops"):
+        looped.run(rows, 2, jnp.zeros((3, 2, N + P, 8)))
+    with pytest.raises(ValueError, match="padding=-1"):
+        padded(rows, -1, V)
+    with pytest.raises(ValueError, match="1 has no code"):
+        mdm_as_looped(random_mdm(KEY, 2), lambda x: x < 0, rows < 0, V, FixedPoint(2, 1))
+    mdm = LoopedAsDenoiser(looped, N, P, 8, V, 2, jnp.zeros((2, 1, N + P, 8)))
+    with pytest.raises(ValueError, match="t=None"):
+        mdm(mdm.canvas(jnp.zeros((1, N), jnp.int32)))
+    with pytest.raises(ValueError, match="multiple of heads"):
+        PaddedLoopedConfig(vocab=2, length=3, width=5)
+    with pytest.raises(ValueError, match="length=8"):
+        looped.run(rows[:, 1:], 1)
+    for call in (accounting.tree, accounting.chain_of_thought, accounting.two_sweep):
+        with pytest.raises(ValueError, match="length=0: must be at least 1"):
+            call(0)
+    with pytest.raises(ValueError, match="padding=-1: must be at least 0"):
+        accounting.looped_to_mdm(1, -1, 2, 2)
+
+
+def test_selecting_everything_writes_over_what_stands():
+    def next_token(tokens, t=None, *, at=None):
+        tokens = tokens if at is None else jnp.take_along_axis(tokens, at, 1)
+        return jnp.where((tokens[..., None] + 1) % 3 == jnp.arange(3)[None, None], 0.0, -jnp.inf)
+
+    planner = AtSteps.everywhere(3, np.array([True, False]))
+    out = sample(next_token, planner, jnp.array([[2, 3]]), vocab=3, key=KEY, trace=True)
+    assert out.trace.tokens[:, 0].tolist() == [[2, 3], [2, 1], [2, 2], [2, 0]]
+    assert trace_counts(out.trace, 3) == (3, 1, (1, 1, 1), 2)
