@@ -90,6 +90,10 @@ def subject_of(config) -> Subject:
     """The trained classifiers, each with its own split of the rows."""
     if not 0 < config.share < 1:
         raise ValueError(f"share={config.share}: must be in (0, 1), of the rows that are trained on")
+    if not config.penalty >= 0:
+        raise ValueError(f"penalty={config.penalty}: must be at least 0")
+    if not config.train.learning_rate > 0:
+        raise ValueError(f"train.learning_rate={config.train.learning_rate}: must be > 0")
     x, y = images()
     order = [np.random.default_rng([config.seed, s]).permutation(len(x)) for s in range(config.seeds)]
     count = round(config.share * len(x))

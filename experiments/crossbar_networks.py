@@ -19,6 +19,7 @@ from mdmjax.crossbar import Network
 from mdmjax.reports import Curve
 
 TILES = ("NF", "NF by column", "MAC error", "residual", "index bits")
+CHUNK = 32  # tiles that are solved at once, shared out over the devices
 ERRORS = ("weight error", "weight error, calibrated")
 
 
@@ -45,9 +46,11 @@ def deployed(config, subject: Subject, seed: int, mapping: str, resistance: floa
     made = crossbar_of(config, mapping, resistance, on_off=device["on_off"], variation=device["variation"])
     activity = subject.activity[seed] if choices(mapping, config.tile.swaps)[1] else None
     key = jax.random.fold_in(build.key(config.seed, training.SAMPLING), seed)
+    devices = jax.device_count()
     return crossbar.deploy(
-        subject.params[seed], made, where=subject.where, activity=activity, key=key, read_noise=device["read_noise"]
-    )
+        subject.params[seed], made, where=subject.where, activity=activity, key=key, read_noise=device["read_noise"],
+        chunk=-(-CHUNK // devices) * devices, mesh=training.make_mesh(),
+    )  # fmt: skip
 
 
 def measured(subject: Subject, seed: int, network: Network) -> np.ndarray:

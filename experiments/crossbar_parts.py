@@ -73,8 +73,6 @@ def check(config) -> None:
         for value in values:
             if not 0 <= value < math.inf:
                 raise ValueError(f"{field}={value}: must be at least 0")
-    if config.tile.rows < 1 or config.tile.columns < 1:
-        raise ValueError(f"tile.rows={config.tile.rows}, tile.columns={config.tile.columns}: must be at least 1")
     for name in names:
         fields, active = choices(name, config.tile.swaps)
         if active and config.study != "digits":
@@ -83,8 +81,6 @@ def check(config) -> None:
             raise ValueError(f"mappings: {name!r}: swaps look at all inputs alike, so they cannot go with +active")
         if fields["scope"] == "bus" and config.study == "bell_weights":
             raise ValueError(f"mappings: {name!r}: the tiles of bell_weights are of many layers, so on no common bus")
-    if not 1 <= config.tile.bits <= min(16, config.tile.columns):
-        raise ValueError(f"tile.bits={config.tile.bits}: must be in 1..{min(16, config.tile.columns)}")
     for mapping in names:
         for resistance in config.resistances:
             crossbar_of(config, mapping, resistance)

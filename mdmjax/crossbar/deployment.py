@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from mdmjax.crossbar.factors import factors, mac_error
-from mdmjax.crossbar.mapping import map_tiles
+from mdmjax.crossbar.mapping import FLOWS, KEYS, SCOPES, map_tiles
 from mdmjax.crossbar.refinement import refine_tiles
-from mdmjax.crossbar.slicing import Sliced, Tiles, bit_slice, index_bits, tile
+from mdmjax.crossbar.slicing import LAYOUTS, ROUNDINGS, Sliced, Tiles, bit_slice, index_bits, tile
 from mdmjax.crossbar.solver import condition, effective_conductance, iterations_for, require_residual
 from mdmjax.crossbar.wires import Wires, check_wires
 
@@ -31,8 +31,8 @@ class Crossbar:
     `rounding`, `layout`, `flow`, `key` and `scope` are those of `bit_slice`, `tile` and `map_tiles`; `swaps` rounds of
     `refine_tiles` follow on the exact error. `pad`: cells of a tile without a weight are not there, or devices that are
     off. `variation` is the standard deviation of ln G from device to device. Solves go on to the residual `tolerance`.
-    ValueError for sizes below 1, an on/off ratio of at most 1, resistances that are negative or not finite, and swaps
-    on a bus.
+    ValueError for sizes below 1, bits that are none of 1..16 or more than columns, an on/off ratio of at most 1,
+    resistances that are negative or not finite, unknown choices, and swaps on a bus.
     """
 
     rows: int = 64
@@ -58,8 +58,12 @@ class Crossbar:
         check_wires(self.wires, "Crossbar(wires)")
         if not self.tolerance > 0:
             raise ValueError(f"Crossbar(tolerance={self.tolerance}): must be above 0")
-        if self.pad not in PADS:
-            raise ValueError(f"Crossbar(pad={self.pad!r}): choose one of {', '.join(PADS)}")
+        choices = dict(pad=PADS, rounding=ROUNDINGS, layout=LAYOUTS, flow=FLOWS, key=KEYS, scope=SCOPES)
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"Crossbar({name}={getattr(self, name)!r}): choose one of {', '.join(known)}")
+        if not 1 <= self.bits <= min(16, self.columns):
+            raise ValueError(f"Crossbar(bits={self.bits}): must be in 1..{min(16, self.columns)}")
         if not 0 <= self.variation < math.inf:
             raise ValueError(f"Crossbar(variation={self.variation}): must be at least 0, the deviation of ln G")
         if self.swaps < 0 or (self.swaps and self.scope != "tile"):

@@ -113,6 +113,10 @@ def test_what_will_not_do():
     for fields, words in (
         (dict(rows=0), "rows=0"), (dict(on_off=1), r"on_off=1\): R_off / R_on must be above 1"),
         (dict(wires=Wires(-1.0, 0.0)), "must be finite and not negative"),
+        (dict(bits=17), r"bits=17\): must be in 1..16"), (dict(bits=5, columns=4), r"bits=5\): must be in 1..4"),
+        (dict(layout="rows"), r"layout='rows'\): choose one of planes, words"), (dict(pad="on"), "pad='on'"),
+        (dict(rounding="up"), "rounding='up'"), (dict(flow="up"), "flow='up'"), (dict(key="size"), "key='size'"),
+        (dict(scope="chip"), "scope='chip'"), (dict(variation=-1), "variation=-1"), (dict(swaps=-1), "swaps=-1"),
         (dict(wires=Wires(0.0, math.nan)), "must be finite"), (dict(tolerance=0), "tolerance=0"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
