@@ -11,7 +11,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, studies
-from experiments.expressivity_places import OnPart, PlacedModel, Words, chain_numbers, codes, elements, tree_numbers
+from experiments.expressivity_places import (
+    OnPart,
+    PlacedModel,
+    Source,
+    Words,
+    chain_numbers,
+    codes,
+    elements,
+    parts_of,
+    tree_numbers,
+)
 from experiments.expressivity_places import words as drawn
 from mdmjax import expressivity, networks, objectives, sampling, training
 from mdmjax.base import Planner
@@ -44,6 +54,7 @@ class Arm:
     `one_step` fills it at once. `looped` does too, with the blocks gone through log2 N times; `looped_answer` is the
     same trained on the root alone. `chain_of_thought` writes the product of each prefix, causal, from left to right.
     All have the same positional inputs and sizes. A looped row costs log2 N as much, so it has so many fewer rows.
+    Batches are of words of the lengths of `mix` by turns, at any place of the larger circuit, where `parts` says so.
     """
 
     def __init__(self, config: ConfigDict, task: str, kind: str):
@@ -65,7 +76,8 @@ class Arm:
     def _sized(self, length: int) -> Sized:
         c, causal = self.config.task, self.kind == CHAIN
         circuit = (expressivity.chain_of_thought if causal else expressivity.tree)(self.problem, length)
-        numbers = (chain_numbers if causal else tree_numbers)(circuit)
+        parts = self.parts(length)
+        numbers = chain_numbers(circuit, parts, 2 * c.length) if causal else tree_numbers(circuit, parts)
         bits = (2 * (1 << (self.longest - 1).bit_length()) + 1).bit_length()
         network = networks.TransformerConfig(
             circuit.vocab, circuit.length, c.width, c.depth, c.heads, ff=c.ff, places=True, causal=causal,
@@ -77,24 +89,31 @@ class Arm:
         once = expressivity.AtSteps.of(expressivity.at_once(circuit))
         return Sized(circuit, model, sampling.LeftToRight() if causal else once)
 
+    def parts(self, length: int) -> int:
+        """Parts of the larger circuit that words of a length may be."""
+        c = self.config.task
+        return parts_of(length, c.length) if c.parts and length <= c.length else 1
+
     @property
     def rows(self) -> int:
         """Rows of a batch."""
         loops = self.trained.model.model.config.loops
         return max(self.config.task.batch // loops, 1)
 
+    def objective(self, circuit: Circuit) -> Callable:
+        """What is minimised on the canvases of a circuit."""
+        if self.kind == CHAIN:
+            return objectives.Autoregressive()
+        circuit = circuit if self.kind == "log_steps" else expressivity.at_once(circuit)
+        return objectives.MaskedDiffusion(circuit.vocab, expressivity.CircuitSteps(circuit))
+
     @functools.cached_property
     def step(self) -> training.Seeds:
-        c, sized = self.config.train, self.trained
+        c = self.config.train
         optimizer, rate = build.adamw(c)
-        if self.kind == CHAIN:
-            objective = objectives.Autoregressive()
-        else:
-            circuit = sized.circuit if self.kind == "log_steps" else expressivity.at_once(sized.circuit)
-            objective = objectives.MaskedDiffusion(circuit.vocab, expressivity.CircuitSteps(circuit))
-        one = training.Step(
-            sized.model.on_parts, OnPart(objective), optimizer, rate, size=self.rows, average_decay=c.average
-        )
+        sized = [self.sized(n) for n in self.config.task.mix]
+        objective = OnPart({s.circuit.length: (s.model, self.objective(s.circuit)) for s in sized})
+        one = training.Step(lambda params: params, objective, optimizer, rate, size=self.rows, average_decay=c.average)
         return training.Seeds(one)
 
     def make_states(self) -> training.TrainState:
@@ -109,15 +128,21 @@ class Arm:
         labels = words if self.kind == CHAIN else self.problem.labels(words)
         return expressivity.evaluate(self.sized(length).circuit, labels).tokens
 
-    @property
-    def batches(self) -> Words:
-        c, circuit = self.config, self.trained.circuit
+    def source(self, length: int) -> Source:
+        """Words of a length to learn from."""
+        circuit, uneven = self.sized(length).circuit, self.config.train.uneven
         scored = circuit.step > 0
         if self.kind == "looped_answer":
             scored = np.isin(np.arange(circuit.length), circuit.readout)
-        draw = lambda rng, rows: drawn(rng, len(self.problem.label), rows, circuit.inputs, c.train.uneven)
-        solve = functools.partial(self.solve, circuit.inputs)
-        return Words(solve, scored, draw, c.seeds, self.rows, c.seed)
+        draw = lambda rng: self.solve(length, drawn(rng, len(self.problem.label), self.rows, length, uneven))
+        return Source(draw, scored, self.parts(length))
+
+    @property
+    def batches(self) -> Words:
+        """Words of each length of the mix by turns."""
+        c = self.config
+        sources = [self.source(length) for length in c.task.mix]
+        return Words(lambda n: sources[n % len(sources)], c.seeds, c.seed)
 
     # ---- what is measured
 

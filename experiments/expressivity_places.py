@@ -2,28 +2,31 @@
 
 What a cell is told of its place are the binary codes (-1, +1) of its own number and of the numbers of its two operands,
 as `expressivity.Explicit` has them. A matrix that is learned makes a vector of them, where a transformer would have a
-vector learned for each position. Numbers are those of a larger circuit, of which a word takes a part, one of three for
-each batch: the word's tree hangs at the node 1, 2 or 3 of the heap of twice as many leaves, and a chain begins with the
-symbol 0, N/2 or N. So all numbers of a word of 2N symbols have been seen, which for codes of the positions of a row
-would not be (random positions: arXiv 2305.16843).
+vector learned for each position. Numbers are those of a larger circuit, for words of 2N symbols, of which a word takes
+a part, another for each batch: its tree hangs at any node 1, 2, ... of the larger heap that has room for it (at 1, 2 or
+3 for N a power of 2), and its chain begins with any of as many symbols. So all numbers of a word of 2N symbols were
+seen, which those of the positions of a row would not be (random positions: arXiv 2305.16843).
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax import expressivity, networks
 from mdmjax.expressivity import Automaton, Circuit, MonoidTask
 from mdmjax.networks.functional import Bound, Params
 from mdmjax.objectives.bounds import Terms
 
-PARTS = 3  # of a larger circuit
+
+def parts_of(length: int, longest: int) -> int:
+    """How many parts for words of a length a circuit for twice the longest has: 2^Lg(longest) 4 / 2^Lg(length) - 1."""
+    ceil = lambda n: 1 << (n - 1).bit_length()
+    return 4 * ceil(longest) // ceil(length) - 1
 
 
 def elements(task: MonoidTask) -> MonoidTask:
@@ -32,18 +35,18 @@ def elements(task: MonoidTask) -> MonoidTask:
     return expressivity.monoid_task(Automaton(delta, 0, accepting, task.automaton.symbols))
 
 
-def tree_numbers(circuit: Circuit) -> Int[np.ndarray, "P L"]:
-    """The nodes of the tree as descendants of the nodes 1, 2 and 3: h = 2^d + k becomes r 2^d + k."""
+def tree_numbers(circuit: Circuit, parts: int) -> Int[np.ndarray, "P L"]:
+    """The nodes of the tree as descendants of the nodes 1..P: h = 2^d + k becomes r 2^d + k."""
     depth = np.array([int(h).bit_length() - 1 for h in circuit.ids])
-    return np.stack([r * 2**depth + circuit.ids - 2**depth for r in range(1, PARTS + 1)])
+    return np.stack([r * 2**depth + circuit.ids - 2**depth for r in range(1, parts + 1)])
 
 
-def chain_numbers(circuit: Circuit) -> Int[np.ndarray, "P L"]:
-    """Symbol i is 2 i + 2 and the state behind it 2 i + 3, for i from 0, from N/2 and from N."""
+def chain_numbers(circuit: Circuit, parts: int, most: int) -> Int[np.ndarray, "P L"]:
+    """Symbol i is 2 i + 2 and the state behind it 2 i + 3, i from P starts that are evenly spaced up to most - N."""
     count = circuit.inputs
     i = np.concatenate([np.arange(count), np.arange(count), [-1]])
     state = np.arange(circuit.length) >= count
-    return np.stack([2 * (i + p * count // 2) + 2 + state for p in range(PARTS)])
+    return np.stack([2 * (i + p * (most - count) // max(parts - 1, 1)) + 2 + state for p in range(parts)])
 
 
 def codes(circuit: Circuit, numbers: Int[np.ndarray, "P L"], bits: int, causal: bool) -> Float[np.ndarray, "P L 3nb"]:
@@ -77,19 +80,16 @@ class PlacedModel:
         places = jnp.asarray(self.codes)[part] @ params["places"]["kernel"]
         return self.model.bind(params | {"places": {"embedding": places}})
 
-    def on_parts(self, params: Params) -> Callable[[Int[Array, ""]], Bound]:
-        """What `OnPart` takes for a denoiser."""
-        return functools.partial(self.bind, params)
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class OnPart:
-    """An objective on the part that the batch names, of networks `on_parts`."""
+    """Objectives of parameters, on the part that the batch names: {canvas length: (model, objective)}."""
 
-    objective: Callable
+    of: Mapping[int, tuple[PlacedModel, Callable]]
 
-    def __call__(self, denoiser: Callable, batch: dict[str, Array], key: Key[Array, ""], size: int) -> Terms:
-        return self.objective(denoiser(batch["part"]), batch, key, size)
+    def __call__(self, params: Params, batch: dict[str, Array], key: Key[Array, ""], size: int) -> Terms:
+        model, objective = self.of[batch["tokens"].shape[1]]
+        return objective(model.bind(params, batch["part"]), batch, key, size)
 
 
 def words(rng: np.random.Generator, symbols: int, rows: int, length: int, uneven: bool) -> Int[np.ndarray, "B N"]:
@@ -100,27 +100,37 @@ def words(rng: np.random.Generator, symbols: int, rows: int, length: int, uneven
     return (rng.random((rows, length, 1)) > ends).sum(-1)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Where the words of a batch come from."""
+
+    draw: Callable[[np.random.Generator], np.ndarray]  # solved canvases [B, L]
+    eligible: Bool[np.ndarray, "L"]
+    parts: int
+
+
 class Words:
     """Batches of solved words for every seed, drawn afresh: known from the seed of a run and the number of the batch.
 
-    Canvases [S, B, L] as `solve` makes them from words, with what is `eligible` and the batch's `part`.
+    Canvases [S, B, L] of `source(number of the batch)`, with what is `eligible` and the batch's `part`.
     """
 
-    def __init__(self, solve: Callable, eligible: np.ndarray, draw: Callable, seeds: int, rows: int, seed: int):
-        self._solve, self._draw, self._rows, self._seed, self._position = solve, draw, rows, seed, 0
-        self._eligible = np.tile(eligible, (seeds, rows, 1))
+    def __init__(self, source: Callable[[int], Source], seeds: int, seed: int):
+        self._source, self._seeds, self._seed, self._position = source, seeds, seed, 0
 
     def __iter__(self) -> "Words":
         return self
 
     def __next__(self) -> dict[str, Any]:
-        n, seeds = self._position, len(self._eligible)
-        generators = [np.random.default_rng([self._seed, s, n]) for s in range(seeds)]
-        tokens = np.stack([self._solve(self._draw(rng, self._rows)) for rng in generators])
-        ids = np.tile(np.arange(n * self._rows, (n + 1) * self._rows, dtype=np.int32), (seeds, 1))
-        parts = np.array([rng.integers(PARTS) for rng in generators], np.int32)
+        n, source = self._position, self._source(self._position)
+        generators = [np.random.default_rng([self._seed, s, n]) for s in range(self._seeds)]
+        tokens = np.stack([source.draw(rng) for rng in generators])
+        rows = tokens.shape[1]
+        ids = np.tile(np.arange(n * rows, (n + 1) * rows, dtype=np.int32), (self._seeds, 1))
+        parts = np.array([rng.integers(source.parts) for rng in generators], np.int32)
+        eligible = np.broadcast_to(source.eligible, tokens.shape).copy()
         self._position += 1
-        return dict(tokens=tokens, ids=ids, eligible=self._eligible, part=parts)
+        return dict(tokens=tokens, ids=ids, eligible=eligible, part=parts)
 
     def get_state(self) -> dict[str, int]:
         return {"next_batch": self._position}

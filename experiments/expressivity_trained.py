@@ -34,11 +34,13 @@ def check(config) -> None:
             raise ValueError(f"trained.{field}={tuple(names)}: at least one, each named once")
     for task in c.tasks:
         build.choose(task, "trained.tasks", TASKS)
-        for field, values in (("length", (c[task].length,)), ("lengths", c[task].lengths)):
+        for field, values in (("length", (c[task].length,)), ("mix", c[task].mix), ("lengths", c[task].lengths)):
             if not values or min(values) < 2:
                 raise ValueError(f"trained.{task}.{field}={c[task][field]}: words need at least 2 symbols")
         if c[task].length not in c[task].lengths:
             raise ValueError(f"trained.{task}.lengths={tuple(c[task].lengths)}: must have length={c[task].length}")
+        if max(c[task].mix) != c[task].length:
+            raise ValueError(f"trained.{task}.mix={tuple(c[task].mix)}: its longest must be length={c[task].length}")
         build.check_positive(c, (f"{task}.steps", f"{task}.batch"))
     if not 0 < c.target <= 1:
         raise ValueError(f"trained.target={c.target}: must be in (0, 1], of answers that are right")

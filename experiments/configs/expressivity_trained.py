@@ -14,7 +14,8 @@ def get_config(name: str = ""):
     config = ConfigDict(dict(seed=0, study="trained", trained=trained()))
     quick = dict(
         trained__seeds=2, trained__tasks=("parity",), trained__parity__length=4, trained__parity__lengths=(4, 8),
-        trained__parity__width=16, trained__parity__steps=40, trained__parity__batch=8, trained__train__warmup=5,
+        trained__parity__width=16, trained__parity__steps=40, trained__parity__mix=(2, 4), trained__parity__batch=8,
+        trained__train__warmup=5,
         trained__train__evaluate_every=20, trained__evaluate__rows=32, trained__evaluate__chain_rows=32,
         trained__evaluate__watched=32, trained__evaluate__batch=32,
     )  # fmt: skip

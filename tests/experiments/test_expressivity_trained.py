@@ -12,7 +12,16 @@ from ml_collections import ConfigDict
 from experiments import studies
 from experiments.configs.base_expressivity_trained import trained as fields
 from experiments.expressivity_arms import ARMS, Arm, arms_of
-from experiments.expressivity_places import PARTS, Words, chain_numbers, codes, elements, tree_numbers, words
+from experiments.expressivity_places import (
+    Source,
+    Words,
+    chain_numbers,
+    codes,
+    elements,
+    parts_of,
+    tree_numbers,
+    words,
+)
 from experiments.expressivity_trained import reached, trained
 from mdmjax import expressivity
 
@@ -20,9 +29,9 @@ from mdmjax import expressivity
 def config(**changes):
     c = ConfigDict(dict(seed=0, study="trained", trained=fields()))
     own = dict(
-        seeds=2, tasks=("parity",), parity__length=4, parity__lengths=(4, 6), parity__width=16, parity__steps=4,
-        s3__length=5, s3__lengths=(5,), s3__width=16, evaluate__rows=32, evaluate__chain_rows=32, evaluate__watched=16,
-        evaluate__batch=16, train__evaluate_every=2, train__warmup=1,
+        seeds=2, tasks=("parity",), parity__length=4, parity__mix=(2, 4), parity__lengths=(4, 6), parity__width=16,
+        parity__steps=4, s3__length=5, s3__mix=(3, 5), s3__lengths=(5,), s3__width=16, evaluate__rows=32,
+        evaluate__chain_rows=32, evaluate__watched=16, evaluate__batch=16, train__evaluate_every=2, train__warmup=1,
     )  # fmt: skip
     changes = {f"trained.{name.replace('__', '.')}": value for name, value in (own | changes).items()}
     c.update_from_flattened_dict(changes)
@@ -41,26 +50,30 @@ def task(name):
 
 
 @pytest.mark.parametrize("length", [2, 5, 8, 13])
-def test_numbers_are_those_of_a_larger_circuit(length):
-    """Operands of each cell of each part, and all numbers of a tree of twice the length, where N is a power of 2."""
-    circuit = expressivity.tree(task("s3"), length)
-    made, cells = tree_numbers(circuit), circuit.step > 0
+@pytest.mark.parametrize("longest", [16, 27])
+def test_numbers_are_those_of_a_larger_circuit(length, longest):
+    """Operands of each cell of each part, and all numbers of the larger circuit that a power of 2 has room for."""
+    circuit, parts = expressivity.tree(task("s3"), length), parts_of(length, longest)
+    made, cells = tree_numbers(circuit, parts), circuit.step > 0
     np.testing.assert_array_equal(made[:, circuit.left][:, cells], 2 * made[:, cells])
     np.testing.assert_array_equal(made[:, circuit.right][:, cells], 2 * made[:, cells] + 1)
     np.testing.assert_array_equal(made[0], circuit.ids)
+    power = 1 << (longest - 1).bit_length()
     if length & (length - 1) == 0:
-        assert set(range(1, 4 * length)) == set(made.ravel())
+        assert set(range(1, 4 * power)) == set(made.ravel())
+    assert made.max() < 4 * power
     chain = expressivity.chain_of_thought(task("s3"), length)
-    made, cells = chain_numbers(chain), chain.step > 0
+    made, cells = chain_numbers(chain, parts, 2 * longest), chain.step > 0
     np.testing.assert_array_equal(made[:, chain.left][:, cells], made[:, cells] - 2)
     np.testing.assert_array_equal(made[:, chain.right][:, cells], made[:, cells] - 1)
-    assert all(len(set(part)) == chain.length for part in made) and len(made) == PARTS
+    assert all(len(set(part)) == chain.length for part in made) and len(made) == parts
+    assert made.min() == 1 and made.max() == 4 * longest + 1  # the start of a chain, and the end of the longest
 
 
 def test_codes_are_the_bits():
     """Read back they are the numbers; a causal network is told the number of the token that it is given."""
     circuit, bits = expressivity.tree(task("s3"), 5), 6
-    numbers = tree_numbers(circuit)
+    numbers = tree_numbers(circuit, 3)
     read = lambda code: ((code > 0) * 2 ** np.arange(bits)).sum(-1)
     own, left, right = (read(x) for x in np.split(codes(circuit, numbers, bits, False), 3, -1))
     np.testing.assert_array_equal(own, numbers)
@@ -91,7 +104,8 @@ def test_words():
 
 def test_batches_are_known_from_their_number():
     """A run that is resumed sees the batches that it would have seen; no seed and no batch sees another's words."""
-    make = lambda: Words(lambda w: w, np.ones(8, bool), lambda rng, n: words(rng, 2, n, 8, True), 2, 16, 0)
+    source = Source(lambda rng: words(rng, 2, 16, 8, True), np.ones(8, bool), 3)
+    make = lambda: Words(lambda n: source, 2, 0)
     whole, resumed = make(), make()
     first, second = next(whole), next(whole)
     resumed.set_state({"next_batch": 1})
@@ -99,7 +113,7 @@ def test_batches_are_known_from_their_number():
         np.testing.assert_array_equal(value, second[name])
     assert (first["tokens"][0] != first["tokens"][1]).any() and (first["tokens"] != second["tokens"]).any()
     assert first["ids"].max() + 1 == second["ids"].min() and resumed.get_state() == whole.get_state()
-    assert len({int(next(whole)["part"][0]) for _ in range(20)}) == PARTS
+    assert len({int(next(whole)["part"][0]) for _ in range(20)}) == 3
 
 
 class Exact:
@@ -135,15 +149,16 @@ def test_a_part_is_another_place_of_the_same_network():
     params = sized.model.init(jax.random.key(0))
     tokens = jnp.full((2, sized.circuit.length), sized.circuit.vocab)
     others = []
-    for part in range(PARTS):
+    for part in range(3):
         table = sized.model.codes[part] @ np.asarray(params["places"]["kernel"])
         alone = sized.model.model.bind(params | {"places": {"embedding": table}})(tokens)
         # XLA adds the products of the codes in another order than NumPy: some ulps of logits that are below 1
         np.testing.assert_allclose(sized.model.bind(params, part)(tokens), alone, atol=1e-6)
         others.append(np.asarray(alone))
     assert np.abs(others[0] - others[1]).max() > 1e-4 < np.abs(others[1] - others[2]).max()
-    longer = arm("log_steps").sized(8)
-    assert jax.tree.map(np.shape, longer.model.init(jax.random.key(0))) == jax.tree.map(np.shape, params)
+    for other in (3, 10):
+        model = arm("log_steps").sized(other).model
+        assert jax.tree.map(np.shape, model.init(jax.random.key(0))) == jax.tree.map(np.shape, params)
 
 
 def test_sizes_and_rows():
@@ -155,13 +170,23 @@ def test_sizes_and_rows():
     assert all(s["blocks"] == shapes[0]["blocks"] and s["places"] == shapes[0]["places"] for s in shapes)
     assert {m.kind: m.rows for m in made} == dict(log_steps=32, one_step=32, looped=10, looped_answer=10,
                                                   chain_of_thought=32)  # fmt: skip
-    scored = {m.kind: int(next(m.batches)["eligible"][0, 0].sum()) for m in made}
+    scored = {m.kind: int(m.source(5).eligible.sum()) for m in made}
     assert scored == dict(log_steps=4, one_step=4, looped=4, looped_answer=1, chain_of_thought=5)
+
+
+def test_lengths_come_by_turns():
+    batches = arm("log_steps").batches
+    assert [next(batches)["tokens"].shape[2] for _ in range(3)] == [5, 9, 5]
+    fixed = config(s3__parts=False).trained
+    fixed.seed = 0
+    batches = arms_of(fixed, "s3", ["log_steps"])[0].batches
+    assert not any(next(batches)["part"].any() for _ in range(8))
 
 
 def test_what_is_found(tmp_path):
     """A word of two symbols is learned in one step; what is done is not done again."""
     flags = dict(seeds=1, arms=("log_steps",), parity__length=2, parity__lengths=(2, 3), parity__steps=150,
+                 parity__mix=(2,),
                  parity__learning_rate=1e-2, train__evaluate_every=50, target=0.9)  # fmt: skip
     found = trained(config(**flags), tmp_path)
     assert [e.mean for e in found.metrics.values()] == [100.0] and found.baselines["parity: chance"].mean == 50
@@ -190,6 +215,7 @@ def test_steps_to_the_target():
         (dict(parity__length=1), "trained.parity.length=1"),
         (dict(parity__lengths=(6,)), "must have length=4"),
         (dict(parity__steps=0), "parity.steps=0"),
+        (dict(parity__mix=(2, 5)), "its longest must be length=4"),
         (dict(target=0.0), "trained.target=0.0"),
         (dict(train__clip=0.0), "train.clip=0.0"),
         (dict(parity__heads=3), "width=16"),
