@@ -9,8 +9,8 @@ def trained() -> dict[str, Any]:
     # twice as long words (parts) or always at its beginning; `lengths` are judged. ff: hidden width of SwiGLU. batch:
     # rows of an arm without loops.
     parity = dict(
-        length=64, mix=(64,), parts=False, lengths=(16, 32, 64, 96, 128), width=32, depth=1, heads=2, ff=64,
-        batch=32, steps=800, learning_rate=3e-3,
+        length=64, mix=(8, 16, 32, 64), parts=True, lengths=(16, 32, 64, 96, 128), width=32, depth=1, heads=2, ff=64,
+        batch=32, steps=2400, learning_rate=3e-3,
     )  # fmt: skip
     return dict(
         seeds=5,  # runs of each arm, as one program
@@ -19,8 +19,8 @@ def trained() -> dict[str, Any]:
         target=0.99,  # share of right answers, to which steps and seconds are counted
         keep=False,  # checkpoints of arms that are done
         parity=parity,
-        s3=parity | dict(length=32, mix=(32,), lengths=(8, 16, 32, 48, 64)),
-        a5=parity | dict(length=16, mix=(16,), lengths=(4, 8, 16, 24, 32), width=64, ff=256, batch=64, steps=2000),
+        s3=parity | dict(length=32, mix=(8, 16, 32), lengths=(8, 16, 32, 48, 64), steps=1600),
+        a5=parity | dict(length=16, mix=(8, 16), lengths=(4, 8, 16, 24, 32), width=64, ff=256, batch=64, steps=2000),
         train=dict(
             # Each word has shares of symbols of its own, drawn uniformly; else all are alike likely, and then no factor
             # alone tells anything about a product of a group, so that learning does not begin.

@@ -1,6 +1,9 @@
 """Models of equal size that learn parity, S3 and A5: in log2 N supervised steps, in one step, in loops, as a chain.
 
 python -m experiments.expressivity --config=experiments/configs/expressivity_trained.py --workdir=runs/trained
+
+log_steps is to have every word of 64 bits right with each of 5 seeds, by step 1400 and within two minutes on one core.
+With `parts=False`, `mix=(64,)` it takes 600 steps that cost three times as much, and nothing is learned of longer words.
 """
 
 from ml_collections import ConfigDict
