@@ -2,7 +2,8 @@
 
 A word problem asks for the product of a word's symbols in the transition monoid of an automaton. A masked diffusion
 model that writes in a good order has it in log N steps, a chain of thought in N (arXiv 2510.13117, which has no
-experiments; its constructions are built here anew). Studies: `constructions`.
+experiments; its constructions are built here anew). Studies: `constructions`, and `trained`, models that learn the
+same.
 """
 
 import shlex
@@ -12,6 +13,7 @@ import time
 from experiments import build, cli, runs
 from experiments.configs.base_expressivity import expressivity
 from experiments.expressivity_constructions import constructions
+from experiments.expressivity_trained import trained
 from experiments.train import exit_when_told
 from mdmjax.reports import Report, write_report
 
@@ -22,7 +24,7 @@ LEGEND = (
     "time for T = N - 1; an answer that is still masked is a wrong one. eps is the mass that a head has off its "
     "target; margins are in exact arithmetic at least 1 - 4 eps and 1/2 - 2 eps. ± is a standard error."
 )
-STUDIES = dict(constructions=constructions)
+STUDIES = dict(constructions=constructions, trained=trained)
 
 
 @exit_when_told()
@@ -42,7 +44,7 @@ def main(config, workdir):
         wall_seconds=found.earlier + time.monotonic() - began,
         metrics=found.metrics,
         baselines=found.baselines,
-        facts={**found.tables, **found.facts, "legend": LEGEND},
+        facts={**found.tables, **found.facts, **({"legend": LEGEND} if config.study == "constructions" else {})},
         curves=found.curves,
         heatmaps=found.heatmaps,
     )

@@ -2,13 +2,15 @@
 
 from ml_collections import ConfigDict
 
+from experiments.configs.base_expressivity_trained import trained
+
 
 def expressivity() -> ConfigDict:
     """All fields, with their defaults."""
     return ConfigDict(
         dict(
             seed=0,
-            study="constructions",
+            study="constructions",  # | trained
             constructions=dict(
                 automata=("parity", "s3", "a5"),  # | s5 | regex:PATTERN/ALPHABET, such as "regex:(a|b)*abb/ab"
                 max_size=4096,  # elements of a transition monoid
@@ -31,5 +33,6 @@ def expressivity() -> ConfigDict:
                     corollary=(8, 64, 1024),  # N
                 ),
             ),
+            trained=trained(),
         )
     )  # fmt: skip

@@ -146,7 +146,9 @@ def test_what_is_too_large_for_the_engine_is_left_out(monkeypatch):
 
 
 def test_an_unknown_study_is_refused(run, tmp_path):
-    programs.assert_refused(run(tmp_path, "--config.study=proofs"), "study='proofs': choose one of constructions")
+    programs.assert_refused(
+        run(tmp_path, "--config.study=proofs"), "study='proofs': choose one of constructions, trained"
+    )
 
 
 def test_a_wrong_state_is_an_error():
