@@ -34,7 +34,7 @@ def layer(seed=0, inputs=19, outputs=5):
 
 
 @pytest.mark.parametrize("on_off, pad", [(10, "absent"), (10, "off"), (math.inf, "absent")])
-@pytest.mark.parametrize("layout, flow, key, scope", itertools.product(LAYOUTS, FLOWS, KEYS, SCOPES))
+@pytest.mark.parametrize("layout, flow, key, scope", list(itertools.product(LAYOUTS, FLOWS, KEYS, SCOPES)))
 def test_without_resistance_it_is_what_was_quantised(on_off, pad, layout, flow, key, scope):
     made = dict(on_off=on_off, pad=pad, layout=layout, flow=flow, key=key, scope=scope)
     crossbar = Crossbar(**SMALL, wires=Wires(0.0, 0.0), **made)
