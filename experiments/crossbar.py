@@ -6,8 +6,6 @@ diffusion models. The weighted MAC error stands beside the nonideality factor ev
 rises.
 """
 
-import shlex
-import sys
 import time
 
 from experiments import build, cli, runs
@@ -16,9 +14,9 @@ from experiments.crossbar_digits import digits
 from experiments.crossbar_model import diffusion_model
 from experiments.crossbar_parts import check
 from experiments.crossbar_tiles import bell_weights, manhattan_law
+from experiments.found import write
 from experiments.train import exit_when_told
 from mdmjax.crossbar import NotConverged
-from mdmjax.reports import Report, write_report
 
 LEGEND = (
     "NF is the share of the current that is lost with all inputs at 1, (I0 - I) / I0 of the sums over columns; the MAC "
@@ -43,20 +41,8 @@ def main(config, workdir):
         raise cli.RunFailed(str(error)) from error
     if found is None:
         return
-    report = Report(
-        title=found.title,
-        summary=found.summary,
-        command=f"python -m experiments.crossbar {shlex.join(sys.argv[1:])}",
-        config=cli.to_dict(config),
-        seed=config.seed,
-        wall_seconds=time.monotonic() - began if found.seconds is None else found.seconds,
-        metrics=found.metrics,
-        baselines=found.baselines,
-        facts={"legend": LEGEND, **found.tables, **found.facts},
-        curves=found.curves,
-        heatmaps=found.heatmaps,
-    )
-    page = write_report(workdir, report)
+    facts = {"legend": LEGEND, **found.tables, **found.facts}
+    page = write(found, "crossbar", config, workdir, time.monotonic() - began, facts)
     for rows in (rows for name, rows in found.tables.items() if name != "layers"):  # which is long, and on the page
         print(cli.table([list(row.values()) for row in rows], list(rows[0])), end="\n\n")
     cli.log(f"report: {page}")

@@ -16,7 +16,6 @@ from experiments.crossbar_networks import (
     TILES,
     Subject,
     by_layer,
-    cells_of,
     curves,
     deployed,
     digital,
@@ -24,7 +23,8 @@ from experiments.crossbar_networks import (
     rows,
     sweep,
 )
-from experiments.crossbar_parts import Found, crossbar_of
+from experiments.crossbar_parts import crossbar_of
+from experiments.found import Found
 from experiments.results import over_seeds, shown
 from experiments.search import Cells
 from mdmjax import crossbar, training
@@ -125,7 +125,7 @@ def digits(config, workdir: Path) -> Found:
     subject = subject_of(config)
     cli.check_workdir(workdir, config)
     cli.started()
-    cells = cells_of(workdir)
+    cells = Cells(workdir / "cells.jsonl")
     before = digital(subject, cells)
     found = sweep(config, subject, cells)
     lines, changes = rows(subject, found, before, PERCENT)

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from experiments import build, cli
-from experiments.crossbar_networks import Subject, by_layer, cells_of, curves, digital, rows, sweep
-from experiments.crossbar_parts import Found
+from experiments.crossbar_networks import Subject, by_layer, curves, digital, rows, sweep
+from experiments.found import Found
 from experiments.results import over_seeds
+from experiments.search import Cells
 from experiments.study_arms import Arm
 from experiments.study_tasks import text
 from mdmjax import crossbar, networks, training
@@ -40,7 +41,7 @@ def diffusion_model(config, workdir: Path) -> Found | None:
     bound = lambda seed, one: float(arm.bounds(jax.tree.map(lambda leaf: np.asarray(leaf)[None], one))[0])
     factor, unit = task.unit
     subject = Subject(params, where, bound, unit)
-    cells = cells_of(workdir)
+    cells = Cells(workdir / "cells.jsonl")
     before = digital(subject, cells)
     found = sweep(config, subject, cells)
     lines, changes = rows(subject, found, before, factor)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -55,7 +54,8 @@ def deployed(config, subject: Subject, seed: int, mapping: str, resistance: floa
 
 def measured(subject: Subject, seed: int, network: Network) -> np.ndarray:
     """What is kept of a deployment: TILES and ERRORS of all layers, qualities, then TILES and ERRORS of each layer."""
-    given, *trees = (_named(x) for x in (subject.params[seed], network.raw, network.calibrated))
+    exact = lambda tree: {path: np.asarray(x, np.float64) for path, x in crossbar.named_leaves(tree).items()}
+    given, *trees = (exact(x) for x in (subject.params[seed], network.raw, network.calibrated))
 
     def of(paths: Sequence[str]) -> list[float]:
         layers = [one for path in paths for one in network.layers[path]]
@@ -69,11 +69,6 @@ def measured(subject: Subject, seed: int, network: Network) -> np.ndarray:
     networks = [network.raw, network.calibrated, *([subject.on_inputs(seed, network)] if subject.on_inputs else [])]
     qualities = [subject.quality(seed, tree) for tree in networks]
     return np.array([*of(list(network.layers)), *qualities, *(x for path in network.layers for x in of([path]))])
-
-
-def _named(tree: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x, np.float64) for p, x in leaves}
 
 
 def digital(subject: Subject, cells: Cells) -> list[float]:
@@ -163,8 +158,3 @@ def curves(
                 f"{what}, {name}", "r / R_on", log=True,
             )  # fmt: skip
     return out
-
-
-def cells_of(workdir: Path) -> Cells:
-    """Where a study keeps what it has measured."""
-    return Cells(workdir / "cells.jsonl")

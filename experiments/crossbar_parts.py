@@ -1,8 +1,8 @@
-"""What the studies of crossbars share: mappings by name, the crossbar of a config, and what a study hands back."""
+"""What the studies of crossbars share: mappings by name, the crossbar of a config."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ from experiments.results import over_seeds, shown
 from mdmjax import crossbar
 from mdmjax.base import Estimate
 from mdmjax.crossbar import Crossbar, Tiles, Wires
-from mdmjax.reports import Curve, Heatmap
 
 BASE = "conventional"
 WAYS = {
@@ -25,20 +24,6 @@ WAYS = {
 }
 MORE = ("swaps", "bus", "active")
 RISES = " (rises)"  # stands behind a mapping's MAC error
-
-
-class Found(NamedTuple):
-    """What a study hands to the report."""
-
-    title: str
-    summary: str
-    metrics: Mapping[str, Estimate]
-    tables: Mapping[str, Sequence[Mapping[str, Any]]]  # the first is printed
-    facts: Mapping[str, Any] = {}
-    curves: Mapping[str, Curve] = {}
-    heatmaps: Mapping[str, Heatmap] = {}
-    baselines: Mapping[str, Estimate] = {}
-    seconds: float | None = None  # in all, with those of earlier calls of the program; None: those of this one
 
 
 def choices(name: str, swaps: int) -> tuple[dict[str, Any], bool]:

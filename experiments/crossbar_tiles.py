@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build, cli
-from experiments.crossbar_parts import BASE, Found, change, choices, on_cpu, ones, told
+from experiments.crossbar_parts import BASE, change, choices, on_cpu, ones, told
+from experiments.found import Found
 from experiments.results import over_seeds, shown
 from mdmjax import crossbar
 from mdmjax.crossbar import Tiles, Wires
@@ -170,10 +171,8 @@ def mapped_factors(config, tiles: Tiles, name: str, rho: float, on_off: float) -
     """(mean NF, mean weighted MAC error, voltage drop over the devices [M, N]) of tiles with a mapping."""
     fields, _ = choices(name, config.tile.swaps)
     wires = Wires(rho, rho)
-    device = crossbar.Crossbar(*tiles.cells.shape[1:], bits=config.tile.bits, wires=wires, on_off=on_off)
-    mapped = crossbar.map_tiles(tiles, flow=fields["flow"], key=fields["key"], scope=fields["scope"])
-    if fields["swaps"]:
-        mapped = crossbar.refine_tiles(mapped, device.conductances(mapped.tiles), wires, rounds=fields["swaps"])
+    device = crossbar.Crossbar(*tiles.cells.shape[1:], config.tile.bits, wires, on_off, **fields)
+    mapped = device.arrange(tiles)
     ideal, currents, voltages = ones(mapped.tiles, device.conductances(mapped.tiles), wires)
     nf = np.asarray(crossbar.factors(jnp.asarray(ideal), jnp.asarray(currents)).total)
     labels = [x[0] for x in mapped.tiles[2:]]

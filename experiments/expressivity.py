@@ -6,16 +6,14 @@ experiments; its constructions are built here anew). Studies: `constructions`, a
 same.
 """
 
-import shlex
-import sys
 import time
 
 from experiments import build, cli, runs
 from experiments.configs.base_expressivity import expressivity
 from experiments.expressivity_constructions import constructions
 from experiments.expressivity_trained import trained
+from experiments.found import write
 from experiments.train import exit_when_told
-from mdmjax.reports import Report, write_report
 
 LEGEND = (
     "T denoising steps (denoiser calls), P output cells, N symbols of the input. A word is wrong where a state behind "
@@ -35,20 +33,8 @@ def main(config, workdir):
     found = build.choose(config.study, "study", STUDIES)(config, workdir)
     if found is None:
         return
-    report = Report(
-        title=found.title,
-        summary=found.summary,
-        command=f"python -m experiments.expressivity {shlex.join(sys.argv[1:])}",
-        config=cli.to_dict(config),
-        seed=config.seed,
-        wall_seconds=found.earlier + time.monotonic() - began,
-        metrics=found.metrics,
-        baselines=found.baselines,
-        facts={**found.tables, **found.facts, **({"legend": LEGEND} if config.study == "constructions" else {})},
-        curves=found.curves,
-        heatmaps=found.heatmaps,
-    )
-    page = write_report(workdir, report)
+    facts = {**found.tables, **found.facts, **({"legend": LEGEND} if config.study == "constructions" else {})}
+    page = write(found, "expressivity", config, workdir, time.monotonic() - began, facts)
     for title, rows in found.tables.items():
         print(f"{title}\n{cli.table([list(row.values()) for row in rows], list(rows[0]))}", end="\n\n")
     cli.log(f"report: {page}")

@@ -6,10 +6,10 @@ import numpy as np
 
 from experiments import build, cli
 from experiments.expressivity_equal import equal_part
-from experiments.expressivity_parts import Found
 from experiments.expressivity_planners import planners_part
 from experiments.expressivity_steps import engine_part, steps_part
 from experiments.expressivity_weights import weights_part
+from experiments.found import Found
 from experiments.search import Cells
 
 POSITIVE = (

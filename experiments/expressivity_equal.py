@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build
-from experiments.expressivity_parts import Found, Part, check_lengths, jit_briefly
+from experiments.expressivity_parts import Part, check_lengths, jit_briefly
+from experiments.found import Found
 from mdmjax.expressivity import (
     FixedPoint,
     GumbelMax,

@@ -1,4 +1,4 @@
-"""What the studies of expressivity share: automata by name, circuits with their accounting, what a study hands back."""
+"""What the studies of expressivity share: automata by name, circuits with their accounting."""
 
 import functools
 import math
@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from experiments import build
+from experiments.found import Found
 from mdmjax import expressivity
 from mdmjax.base import Estimate
 from mdmjax.expressivity import Circuit, MonoidTask, Stages, accounting
-from mdmjax.reports import Curve, Heatmap
 
 AUTOMATA = {name: getattr(expressivity, name) for name in ("parity", "s3", "a5", "s5")}
 REGEX = "regex:"
@@ -37,20 +37,6 @@ METHODS = {
     ),
     CHAIN: Method(expressivity.chain_of_thought, accounting.chain_of_thought),
 }
-
-
-class Found(NamedTuple):
-    """What a study, or a part of one, hands to the report."""
-
-    title: str
-    summary: str
-    metrics: Mapping[str, Estimate]
-    tables: Mapping[str, Sequence[Mapping[str, Any]]]
-    facts: Mapping[str, Any] = {}
-    curves: Mapping[str, Curve] = {}
-    heatmaps: Mapping[str, Heatmap] = {}
-    baselines: Mapping[str, Estimate] = {}
-    earlier: float = 0.0  # seconds that earlier calls of the program took, whose results were kept
 
 
 class Part(NamedTuple):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.expressivity_parts import Found, Part, check_lengths, jit_briefly, log2, share, task_of, words_of
+from experiments.expressivity_parts import Part, check_lengths, jit_briefly, log2, share, task_of, words_of
+from experiments.found import Found
 from experiments.results import shown
 from mdmjax.base import Estimate, Planner
 from mdmjax.expressivity import (

@@ -10,7 +10,6 @@ import numpy as np
 from experiments.expressivity_parts import (
     CHAIN,
     METHODS,
-    Found,
     Part,
     check_lengths,
     log2,
@@ -19,6 +18,7 @@ from experiments.expressivity_parts import (
     words_of,
     wrong_words,
 )
+from experiments.found import Found
 from experiments.results import over_seeds
 from mdmjax.expressivity import AtSteps, Dependency, MonoidTask, Predictor, Stages, canvas, evaluate
 from mdmjax.reports import Curve

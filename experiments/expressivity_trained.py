@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import build, cli, studies
 from experiments.expressivity_arms import TASKS, Arm, arms_of
-from experiments.expressivity_parts import Found
+from experiments.found import Found
 from experiments.results import over_seeds, shown
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve

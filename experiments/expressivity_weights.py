@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build
-from experiments.expressivity_parts import Found, Part, check_lengths, jit_briefly, log2, tasks_of, words_of
+from experiments.expressivity_parts import Part, check_lengths, jit_briefly, log2, tasks_of, words_of
+from experiments.found import Found
 from mdmjax.expressivity import (
     Circuit,
     Explicit,

@@ -29,7 +29,7 @@ from mdmjax.crossbar.factors import (
     slope_of_law,
 )
 from mdmjax.crossbar.mapping import FLOWS, KEYS, SCOPES, Mapped, check_permutation, greedy, map_tiles, order_of, reorder
-from mdmjax.crossbar.network import Network, deploy, from_matrices, select, to_matrices
+from mdmjax.crossbar.network import Network, deploy, from_matrices, named_leaves, select, to_matrices
 from mdmjax.crossbar.noise import distance_noise
 from mdmjax.crossbar.refinement import exact_cost, refine, refine_tiles, segment_cost
 from mdmjax.crossbar.slicing import LAYOUTS, ROUNDINGS, Sliced, Tiles, bit_slice, index_bits, tile
@@ -102,6 +102,7 @@ __all__ = [
     "manhattan_score",
     "map_tiles",
     "mean_field",
+    "named_leaves",
     "nodal",
     "path_matrix",
     "power_bounds",

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from mdmjax.crossbar.factors import factors, mac_error
-from mdmjax.crossbar.mapping import FLOWS, KEYS, SCOPES, map_tiles
+from mdmjax.crossbar.mapping import FLOWS, KEYS, SCOPES, Mapped, map_tiles
 from mdmjax.crossbar.refinement import refine_tiles
 from mdmjax.crossbar.slicing import LAYOUTS, ROUNDINGS, Sliced, Tiles, bit_slice, index_bits, tile
 from mdmjax.crossbar.solver import condition, effective_conductance, iterations_for, require_residual
@@ -79,6 +79,16 @@ class Crossbar:
         there = (tiles.inputs >= 0)[:, :, None] & (tiles.outputs >= 0)[:, None]
         return np.where(tiles.cells, 1.0, np.where(there | (self.pad == "off"), self.off, 0.0))
 
+    def arrange(self, tiles: Tiles, *, activity: Float[np.ndarray, "_"] | None = None) -> Mapped:
+        """Tiles with their columns and rows in order, and swaps made. ValueError as `map_tiles`, and for swaps with an
+        activity, at which they do not look."""
+        mapped = map_tiles(tiles, flow=self.flow, key=self.key, scope=self.scope, activity=activity)
+        if self.swaps and activity is not None:
+            raise ValueError(f"swaps={self.swaps}: they look at all inputs alike, and cannot go with an activity")
+        if self.swaps:
+            mapped = refine_tiles(mapped, self.conductances(mapped.tiles), self.wires, rounds=self.swaps)
+        return mapped
+
     def map(self, weights: Float[np.ndarray, "I O"], *, activity: Float[np.ndarray, "_"] | None = None) -> "Written":
         """The weights as they are written into tiles; `activity` is that of `map_tiles`.
 
@@ -89,11 +99,7 @@ class Crossbar:
         if not sliced.q.any():
             raise ValueError(f"all {weights.size} weights are 0 in {self.bits} bits: there is nothing to map")
         tiles = tile(sliced, self.rows, self.columns, layout=self.layout)
-        mapped = map_tiles(tiles, flow=self.flow, key=self.key, scope=self.scope, activity=activity)
-        if self.swaps:
-            if activity is not None:
-                raise ValueError(f"swaps={self.swaps}: they look at all inputs alike, and cannot go with an activity")
-            mapped = refine_tiles(mapped, self.conductances(mapped.tiles), self.wires, rounds=self.swaps)
+        mapped = self.arrange(tiles, activity=activity)
         orders = len(np.unique(tiles.inputs, axis=0)) if self.scope == "bus" else len(tiles.inputs)
         if self.key == "none" and not self.swaps:
             orders = 0

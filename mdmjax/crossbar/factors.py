@@ -6,12 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdmjax.crossbar.solver import ratio
 from mdmjax.crossbar.wires import Wires, distances, drop
-
-
-def _share(a: Array, b: Array) -> Array:
-    """a / b, and 0 where b is 0."""
-    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
 class Factors(NamedTuple):
@@ -29,9 +25,9 @@ def factors(ideal: Float[Array, "*b N"], currents: Float[Array, "*b N"], amplitu
     """From ideal currents I0[k] = sum_j G[j,k] V[j] and real ones, both in units of 1 / R_on; V0 is the amplitude."""
     lost, drawn = ideal - currents, ideal != 0
     count = jnp.maximum(drawn.sum(-1), 1)
-    each = jnp.where(drawn, _share(lost, ideal), 0)
+    each = jnp.where(drawn, ratio(lost, ideal), 0)
     return Factors(
-        _share(lost.sum(-1), ideal.sum(-1)), jnp.abs(each).sum(-1) / count, lost.sum(-1) / amplitude,
+        ratio(lost.sum(-1), ideal.sum(-1)), jnp.abs(each).sum(-1) / count, lost.sum(-1) / amplitude,
         (each < 0).sum(-1) / count,
     )  # fmt: skip
 
@@ -50,7 +46,7 @@ def mac_error(
     weight = np.where(outputs < 0, 0.0, 2.0 ** -np.asarray(levels)) * (1 if signs is None else signs)
     to = jnp.asarray((np.asarray(outputs)[:, None] == np.unique(outputs)) * weight[:, None], ideal.dtype)
     of = lambda x: jnp.abs(jnp.einsum("...n,no->...o", x, to, precision="highest")).sum(-1)
-    return _share(of(ideal - currents), of(ideal))
+    return ratio(of(ideal - currents), of(ideal))
 
 
 def manhattan_score(cells: Bool[np.ndarray, "*b M N"], origin: int = 1) -> Int[np.ndarray, "*b"]:
@@ -83,13 +79,13 @@ def power_bounds(conductance: Float[Array, "*b M N"], inputs: Float[Array, "*b M
     lost = drop(flows, wires, sums=True)
     inner = lambda a, b: (a * b).sum((-2, -1))
     e0, e1, e2 = inner(flows, inputs[..., None]), inner(flows, lost), inner(lost, conductance * lost)
-    return PowerBounds(e0, e1 - e2, _share(e0 * e1, e0 + e1), e1)
+    return PowerBounds(e0, e1 - e2, ratio(e0 * e1, e0 + e1), e1)
 
 
 def predicted_nf(conductance: Float[Array, "*b M N"], wires: Wires) -> Float[Array, "*b"]:
     """eta / (1 + eta) at V = 1: nf_tot without a solve, never below it."""
     found = power_bounds(conductance, jnp.ones(conductance.shape[:-1], conductance.dtype), wires)
-    return _share(found.upper, found.ideal)
+    return ratio(found.upper, found.ideal)
 
 
 def mean_field(density: float, rows: int, columns: int) -> float:

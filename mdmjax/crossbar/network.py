@@ -32,11 +32,16 @@ def _names(axes: str, shape: tuple[int, ...], path: str) -> str:
     return found
 
 
+def _order(names: str) -> list[int]:
+    """The axes as they stand in a stack of matrices."""
+    return sorted(range(len(names)), key=lambda n: "sio".index(names[n]))
+
+
 def to_matrices(kernel: Float[np.ndarray, "..."], axes: str = "", path: str = "kernel") -> Float[np.ndarray, "S I O"]:
     """A kernel as a stack of matrices. `axes` names each axis s, i or o, such as "ioo" for inputs by heads by their
     width; by default the last two are inputs and outputs, and all before them a stack. ValueError for other axes."""
     names = _names(axes, kernel.shape, path)
-    order = sorted(range(len(names)), key=lambda n: "sio".index(names[n]))
+    order = _order(names)
     size = lambda name: int(np.prod([n for n, its in zip(kernel.shape, names, strict=True) if its == name]))
     return kernel.transpose(order).reshape(size("s"), size("i"), size("o"))
 
@@ -46,8 +51,14 @@ def from_matrices(
 ) -> Float[np.ndarray, "..."]:
     """The kernel of that shape again."""
     names = _names(axes, shape, path)
-    order = sorted(range(len(names)), key=lambda n: "sio".index(names[n]))
+    order = _order(names)
     return matrices.reshape([shape[n] for n in order]).transpose(np.argsort(order))
+
+
+def named_leaves(params: Any) -> dict[str, Any]:
+    """{path: leaf} in the order of the tree; the parts of a path are joined by /."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def select(params: Any, where: Mapping[str, str]) -> dict[str, str]:
@@ -55,9 +66,7 @@ def select(params: Any, where: Mapping[str, str]) -> dict[str, str]:
 
     ValueError for a pattern that is none or finds nothing.
     """
-    paths = [
-        jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in jax.tree_util.tree_leaves_with_path(params)
-    ]
+    paths = list(named_leaves(params))
     found: dict[str, str] = {}
     for pattern, axes in where.items():
         try:
@@ -93,8 +102,7 @@ def deploy(
     """
     if not 0 <= read_noise < math.inf or (read_noise and key is None):
         raise ValueError(f"read_noise={read_noise}: must be at least 0, and above 0 it needs a key to be drawn by")
-    flat, treedef = jax.tree_util.tree_flatten_with_path(params)
-    leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in flat}
+    leaves, treedef = named_leaves(params), jax.tree.structure(params)
     axes = select(params, where)
     if unknown := set(activity or {}) - set(axes):
         raise ValueError(f"activity of {min(unknown)}: is not on crossbars; there are {', '.join(axes)}")

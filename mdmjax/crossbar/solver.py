@@ -50,7 +50,7 @@ def iterations_for(tolerance: float, kappa: float) -> int:
     return max(1, math.ceil(math.log(2 / tolerance) / math.log((root + 1) / (root - 1))))
 
 
-def _safe(a: Array, b: Array) -> Array:
+def ratio(a: Array, b: Array) -> Array:
     """a / b, and 0 for 0 / 0; what is no number stays none."""
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
@@ -79,16 +79,16 @@ def device_voltages(
     def step(_, state):
         y, r, p, rr = state
         ap = apply(p)
-        a = jnp.where(rr > enough, _safe(rr, inner(p, ap)), 0)
+        a = jnp.where(rr > enough, ratio(rr, inner(p, ap)), 0)
         y, r = y + a * p, r - a * ap
         new = inner(r, r)
-        return y, r, r + _safe(new, rr) * p, new
+        return y, r, r + ratio(new, rr) * p, new
 
     y, *_ = jax.lax.fori_loop(0, iterations, step, (b, r, r, inner(r, r)))
     x = source - drop(s * y, wires, sums=sums)
     left = s * x - y  # b - A y; the r of the iteration goes on falling where rounding has stopped it
     flows = jnp.where(left == 0, conductance * x, s * y)  # G.X would amplify what is left, but is exact without wires
-    return x * unit, flows * unit, jnp.sqrt(_safe(inner(left, left), inner(b, b)))[..., 0, 0]
+    return x * unit, flows * unit, jnp.sqrt(ratio(inner(left, left), inner(b, b)))[..., 0, 0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
