@@ -1,7 +1,8 @@
 """What a table of README.md is made of: its files, its rows, its columns, and how a number is shown."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,6 +61,11 @@ def giga(value: float) -> str:
     return f"{value / 1e9:.0f} G"
 
 
+def plainly(value) -> str:
+    """A cell as it is; a float in four digits, infinity by its sign."""
+    return "∞" if value in ("Infinity", math.inf) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def commit(environment: dict) -> str:
     """The first digits of a commit, and whether the code had been changed since."""
     known = environment.get("commit")
@@ -100,6 +106,13 @@ MACHINE = Column("machine", ("environment", "machine", "cpu"))
 CORES = Column("cores", ("environment", "machine", "cores"))
 DEVICE = Column("device", ("environment", "devices", "kind"))
 COMMIT = Column("commit", ("environment",), commit)
+
+
+def rows_of(folder: str, rows: str, shown: Sequence[str | tuple[str, str]], **where: Callable) -> Table:
+    """Rows among the facts of a kept report; a column is a key, or (header, key)."""
+    pairs = [(n, n) if isinstance(n, str) else n for n in shown]
+    columns = [Column(header, (ROW, key), plainly) for header, key in pairs]
+    return Table(f"{folder}/report.json", [*columns, COMMIT], ("facts", rows), **where)
 
 
 def of_run(run: str, *path: str) -> tuple[str, ...]:
