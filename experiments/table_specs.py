@@ -12,6 +12,7 @@ from experiments.table_columns import (
     four,
 )
 from experiments.table_crossbar import CROSSBAR
+from experiments.table_expressivity import EXPRESSIVITY
 from mdmjax.reports import duration
 
 
@@ -65,6 +66,7 @@ def _anyprocess(name: str, *more: str) -> Table:
 TABLES = (
     BENCHMARKS
     | CROSSBAR
+    | EXPRESSIVITY
     | {
         "training": Table(
             "training/*/report.json",

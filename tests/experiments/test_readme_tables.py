@@ -1,6 +1,7 @@
 """README's numbers are those of the kept reports."""
 
 import json
+import re
 import subprocess
 
 import numpy as np
@@ -27,6 +28,7 @@ KEPT = {
     "anyprocess/text_selfcorrect": "text_selfcorrect",
     **{f"prefer/{name}": f"prefer_{name}" for name in ("arithmetic", "ablation")},
     **{f"crossbar/{name}": name for name in ("manhattan_law", "bell_weights", "digits", "diffusion_model")},
+    "expressivity/constructions": "expressivity",
     "fine_tuning/gsm8k": "sft_gsm8k",
     **{f"reinforce/{name}": f"reinforce_{name}" for name in ("arithmetic", "countdown")},
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
@@ -87,6 +89,74 @@ def test_kept_results_of_crossbars_are_what_the_readme_says_of_them():
     lost = lambda mapping, how: number(rows[5e-4, mapping], f"{how} - digital, bits/char")
     assert lost("full", "raw") > lost("conventional", "raw")
     assert 6.5 < lost("conventional", "calibrated") / lost("full", "calibrated") < 7.5
+
+
+def test_kept_constructions_are_what_the_readme_says_of_them():
+    report = kept("expressivity/constructions")
+    facts, metrics = report["facts"], report["metrics"]
+    of = lambda start: next(rows for name, rows in facts.items() if name.startswith(start))
+
+    costs = next(row for row in of("steps and cells") if row["N"] == 4096)
+    number = lambda way, letter: int(re.search(rf"{letter} ([\d,]*\d)", costs[way])[1].replace(",", ""))
+    steps, cells = ({way: number(way, letter) for way in costs if way != "N"} for letter in "TP")
+    assert {way for way in steps if "again" in costs[way]} == {"Hillis-Steele", "Hillis-Steele, copied"}
+    assert steps["tree"] == steps["level-expanded scan"] == steps["Hillis-Steele"] == 12
+    assert steps["two-sweep scan"] == 23 and steps["chain of thought"] == 4096
+    times_its_cells = [cells[f"{way} scan"] / cells["tree"] for way in ("level-expanded", "two-sweep")]
+    np.testing.assert_allclose(times_its_cells, [11, 3], atol=0.05)  # whole numbers in the text
+    assert facts["runs whose counted steps and cells are those of the accounting"] == "216 of 216"
+    assert all(row["words with errors"] == 0 for row in of("on integers") + of("on the engine"))
+
+    elements = {row["automaton"]: row["elements"] for row in of("on integers")}
+    slower = {(r["automaton"], r["N"]): float(r["chain of thought / tree, time"]) for r in of("on the engine")}
+    mean = lambda name: metrics[f"{name}, N=4096: time of the chain of thought, in that of the tree"]["mean"]
+    assert min(f(name) for name in ("parity", "s3") for f in (mean, lambda name: slower[name, 4096])) > 250
+    assert 18 < mean("a5") < 24 and 18 < slower["a5", 4096] < 24 and slower["a5", 64] < 1 and elements["a5"] == 60
+
+
+def test_kept_orders_of_writing_are_what_the_readme_says_of_them():
+    report = kept("expressivity/constructions")
+    orders, facts = report["config"]["constructions"]["orders"], report["facts"]
+    assert [orders[key] for key in ("automaton", "independent", "length", "rows", "words")] == ["s3", 8, 16, 4000, 500]
+    title = "right answers by planner and steps, s3, 16 symbols (share; in brackets: valid orders)"
+    table = {row["planner"]: {int(k[2:]): v for k, v in row.items() if k[:2] == "T="} for row in facts[title]}
+    guess = float(table.pop("the guess alone: the identity")[15])
+    error = np.sqrt(guess * (1 - guess) / orders["words"])
+    for planner, row in table.items():
+        right = {t: float(cell.split()[0]) for t, cell in row.items()}
+        valid = {t: cell.split()[1] for t, cell in row.items()}
+        first = {"dependency": 4, "by level": 4, "confidence": 15, "right to left": 15}.get(planner, 16)
+        assert max(right) == 15 and all((right[t] == 1, valid[t] == "(1)") == (t >= first,) * 2 for t in row), planner
+        assert all(valid[t] == "(0)" for t in row if t < first), planner
+        if first > 4:  # two standard errors of a guess
+            assert all(abs(right[t] - guess) < 2 * error for t in row if t < first), planner
+
+
+def test_kept_weights_and_conversions_are_what_the_readme_says_of_them():
+    facts = kept("expressivity/constructions")["facts"]
+    of = lambda start: next(rows for name, rows in facts.items() if name.startswith(start))
+    pair = lambda cell: [float(x) for x in cell.split(" / ")]
+    assert {row["automaton"] for row in of("weights")} == {"parity", "s3", "a5"}
+    for row in of("weights"):
+        for dtype in ("float32", "bfloat16"):
+            assert row[f"{dtype}: errors"] == "0 of 10"
+            margins = pair(row[f"{dtype}: margins"])
+            assert margins[0] > 0.98 and (np.array(margins) >= pair(row["margins promised"])).all()
+    assert facts["cells that the layer's planner selects wrongly"] == 0
+    for row in of("scale c"):
+        wrong = {row[name] for name in ("parity", "s3", "a5")}
+        assert row["c"] > 0.5 or wrong == {"20 of 20"}
+        assert row["c"] < 1.5 or wrong == {"0 of 20"}
+        assert (float(row["margin at least"]) > 0) == (row["c"] >= 2)
+
+    runs = {row["conversion"]: row for row in of("conversions")}
+    assert all(row["equal"] == "30 of 30" and row["as accounted"] == "yes" for row in runs.values())
+    assert {bits for bits in (4, 6, 8) if any(f" {bits} bits" in name for name in runs)} == {4, 6, 8}
+    again, once = (int(runs[f"looped, D=8, 6 bits, T=9, as an MDM{how}"]["P"]) for how in ("", " that writes once"))
+    assert once == 9 * again
+    by_causal, by_all, without = of("attention by attention, float64, 3 layers of width 5, 6 positions")
+    assert (by_causal["symbols"], by_all["symbols"], without["largest difference"]) == (24, 36, "9.7")
+    assert by_causal["largest difference"] == "3.1e-15" and float(by_all["largest difference"]) <= 3.1e-15
 
 
 def test_kept_results_are_what_the_readme_says_of_them():
