@@ -51,20 +51,25 @@ class Arm:
     """One way of solving a word problem, for all seeds. ValueError where the config will not do.
 
     `log_steps` fills the tree of a word level by level (`Dependency`), and has learned its steps (`CircuitSteps`);
-    `one_step` fills it at once. `looped` does too, with the blocks gone through log2 N times; `looped_answer` is the
-    same trained on the root alone. `chain_of_thought` writes the product of each prefix, causal, from left to right.
-    All have the same positional inputs and sizes. A looped row costs log2 N as much, so it has so many fewer rows.
-    Batches are of words of the lengths of `mix` by turns, at any place of the larger circuit, where `parts` says so.
+    `one_step` fills it at once. `looped` does too, but goes through its blocks log2 N times, and each cell is read
+    after as many loops as its level; `looped_answer` is read after all of them, and trained on the root alone.
+    `chain_of_thought` writes the product of each prefix, causal, from left to right.
+    All have the same positional inputs and sizes, and as many words of the same kind in as many steps. Batches are of
+    words of the lengths of `mix` by turns, at any place of the larger circuit, where `parts` says so.
     """
 
     def __init__(self, config: ConfigDict, task: str, kind: str):
         build.choose(kind, "trained.arms", dict.fromkeys(ARMS))
-        self.config, self.kind, self.name = config, kind, f"{task}_{kind}"
-        self.problem: MonoidTask = elements(expressivity.monoid_task(build.choose(task, "trained.tasks", TASKS)()))
         c = config.task
+        self.config, self.kind, self.name = config, kind, f"{task}_{kind}"
+        automaton = build.choose(task, "trained.tasks", TASKS)()
+        self.problem: MonoidTask = elements(expressivity.monoid_task(automaton), c.every)
         self.longest = max(2 * c.length, *c.lengths)
         self.sized = functools.cache(self._sized)
-        jax.eval_shape(self.make_states)
+        try:
+            jax.eval_shape(self.make_states)
+        except ValueError as error:
+            raise ValueError(f"trained.{task}: {error}") from None
 
     # ---- parts
 
@@ -81,7 +86,9 @@ class Arm:
         bits = (2 * (1 << (self.longest - 1).bit_length()) + 1).bit_length()
         network = networks.TransformerConfig(
             circuit.vocab, circuit.length, c.width, c.depth, c.heads, ff=c.ff, places=True, causal=causal,
-            loops=circuit.steps if self.kind in LOOPED else 1, rope_base=1e12,  # turns one pair of a head alone
+            loops=circuit.steps if self.kind in LOOPED else 1,
+            exits=tuple(np.maximum(circuit.step, 1).tolist()) if self.kind == "looped" else None,
+            rope_base=1e12,  # turns one pair of a head alone
         )  # fmt: skip
         model = PlacedModel(networks.transformer(network), codes(circuit, numbers, bits, causal))
         if self.kind == "log_steps":
@@ -93,12 +100,6 @@ class Arm:
         """Parts of the larger circuit that words of a length may be."""
         c = self.config.task
         return parts_of(length, c.length) if c.parts and length <= c.length else 1
-
-    @property
-    def rows(self) -> int:
-        """Rows of a batch."""
-        loops = self.trained.model.model.config.loops
-        return max(self.config.task.batch // loops, 1)
 
     def objective(self, circuit: Circuit) -> Callable:
         """What is minimised on the canvases of a circuit."""
@@ -113,7 +114,9 @@ class Arm:
         optimizer, rate = build.adamw(c)
         sized = [self.sized(n) for n in self.config.task.mix]
         objective = OnPart({s.circuit.length: (s.model, self.objective(s.circuit)) for s in sized})
-        one = training.Step(lambda params: params, objective, optimizer, rate, size=self.rows, average_decay=c.average)
+        one = training.Step(
+            lambda params: params, objective, optimizer, rate, size=self.config.task.batch, average_decay=c.average
+        )
         return training.Seeds(one)
 
     def make_states(self) -> training.TrainState:
@@ -134,7 +137,8 @@ class Arm:
         scored = circuit.step > 0
         if self.kind == "looped_answer":
             scored = np.isin(np.arange(circuit.length), circuit.readout)
-        draw = lambda rng: self.solve(length, drawn(rng, len(self.problem.label), self.rows, length, uneven))
+        rows, symbols = self.config.task.batch, len(self.problem.label)
+        draw = lambda rng: self.solve(length, drawn(rng, symbols, rows, length, uneven))
         return Source(draw, scored, self.parts(length))
 
     @property
@@ -146,11 +150,15 @@ class Arm:
 
     # ---- what is measured
 
+    def test_words(self, length: int, rows: int) -> np.ndarray:
+        """Words whose symbols are alike likely. Their generator has four numbers, those of training have three."""
+        rng = np.random.default_rng([self.config.seed, length, 0, 1])
+        return drawn(rng, len(self.problem.label), rows, length, 0.0)
+
     def accuracy(self, params: Any, length: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """(share of words, share of cells) that each seed has right [S], of words whose symbols are alike."""
         c, sized = self.config.evaluate, self.sized(length)
-        rng = np.random.default_rng([self.config.seed, length, 1])  # none of training, which have three numbers too
-        final = self.solve(length, drawn(rng, len(self.problem.label), rows, length, False))
+        final = self.solve(length, self.test_words(length, rows))
         scored = np.tile(sized.circuit.step > 0, (rows, 1))
         found = [
             studies.decoded(sized.model, sized.planner, sized.circuit.vocab, params, final[k : k + c.batch],
@@ -160,9 +168,14 @@ class Arm:
         same = np.concatenate(found, 1) == final
         return same[:, :, sized.circuit.readout[-1]].mean(1), same[:, :, sized.circuit.step > 0].mean((1, 2))
 
+    def tested(self, name: str) -> int:
+        """Words of a length for a test."""
+        c = self.config.evaluate
+        return max(c[name] // c.chain, 1) if self.kind == CHAIN else c[name]
+
     def train(self, folder: Path, progress: Callable) -> training.Outcome:
         """Trains all seeds in the folder, from its newest checkpoint."""
-        length, watched = self.config.task.length, self.config.evaluate.watched
+        length, watched = self.config.task.length, self.tested("watched")
         return studies.train_seeds(
             self, folder, progress, batches=self.batches,
             layout=training.MeshLayout(training.make_mesh(devices=jax.devices()[:1])), measured="right",
@@ -173,8 +186,7 @@ class Arm:
         """What is kept of a run that has finished."""
         c = self.config
         measured = [row for row in training.read_rows(folder / "metrics.jsonl") if "right/0" in row]
-        rows = c.evaluate.chain_rows if self.kind == CHAIN else c.evaluate.rows
-        lengths = {}
+        rows, lengths = self.tested("rows"), {}
         for length in c.task.lengths:
             answers, cells = self.accuracy(outcome.state.average, length, rows)
             lengths[str(length)] = {"answers": answers.tolist(), "cells": cells.tolist()}
@@ -187,7 +199,6 @@ class Arm:
             "elements": self.problem.size,
             "calls": CALLS[self.kind](self.trained.circuit),
             "parameters": networks.parameter_count(outcome.state.params) // c.seeds,
-            "rows": self.rows,
             "seconds": outcome.elapsed,
         }
 
@@ -196,7 +207,6 @@ def arms_of(config: ConfigDict, task: str, kinds: Sequence[str]) -> list[Arm]:
     """The arms of a task. Its fields go over those of all: `config` is the group `trained`, with the seed."""
     c = ConfigDict(config.to_dict())
     own = c[task]
-    for name in ("steps", "learning_rate"):
-        c.train[name] = own[name]
+    c.train.update({name: own[name] for name in ("steps", "learning_rate", "muon")})
     c.task = own
     return [Arm(c, task, kind) for kind in kinds]

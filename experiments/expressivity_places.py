@@ -29,10 +29,15 @@ def parts_of(length: int, longest: int) -> int:
     return 4 * ceil(longest) // ceil(length) - 1
 
 
-def elements(task: MonoidTask) -> MonoidTask:
-    """The task whose states are the elements of the monoid: its last state is the product of a word, as of the tree."""
-    delta, accepting = task.mul[:, task.label].T, task.accepts(np.arange(task.size))
-    return expressivity.monoid_task(Automaton(delta, 0, accepting, task.automaton.symbols))
+def elements(task: MonoidTask, every: bool = False) -> MonoidTask:
+    """The task whose states are the elements of the monoid: its last state is the product of a word, as of the tree.
+
+    With `every` all elements are symbols, the usual word problem of a group; else those of the automaton.
+    """
+    label = np.arange(task.size) if every else task.label
+    symbols = tuple(str(f) for f in label) if every else task.automaton.symbols
+    accepting = task.accepts(np.arange(task.size))
+    return expressivity.monoid_task(Automaton(task.mul[:, label].T, 0, accepting, symbols))
 
 
 def tree_numbers(circuit: Circuit, parts: int) -> Int[np.ndarray, "P L"]:
@@ -92,11 +97,16 @@ class OnPart:
         return objective(model.bind(params, batch["part"]), batch, key, size)
 
 
-def words(rng: np.random.Generator, symbols: int, rows: int, length: int, uneven: bool) -> Int[np.ndarray, "B N"]:
-    """Random words: symbols alike, or with probabilities that are drawn for each word, uniform on the simplex."""
+def words(rng: np.random.Generator, symbols: int, rows: int, length: int, uneven: float) -> Int[np.ndarray, "B N"]:
+    """Random words: symbols alike where uneven = 0, else with shares that are drawn for each word.
+
+    Shares ~ Dirichlet((1 + a)^-p, a = 0..S-1) with p ~ U(0, uneven): from uniform on the simplex to few symbols, of
+    which the first are the likeliest.
+    """
     if not uneven:
         return rng.integers(0, symbols, (rows, length))
-    ends = rng.dirichlet(np.ones(symbols), rows).cumsum(1)[:, None, :-1]
+    weights = rng.standard_gamma((1.0 + np.arange(symbols)) ** -rng.uniform(0, uneven, (rows, 1)))
+    ends = (weights / weights.sum(1, keepdims=True)).cumsum(1)[:, None, :-1]
     return (rng.random((rows, length, 1)) > ends).sum(-1)
 
 

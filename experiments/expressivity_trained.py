@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments import build, cli, studies
 from experiments.expressivity_arms import TASKS, Arm, arms_of
@@ -14,11 +15,12 @@ from mdmjax.base import Estimate
 from mdmjax.reports import Curve
 
 CALLS = "calls"
+MOST = 1024  # symbols: attention sees twice as many cells, for every word of a test at once
 LEGEND = (
     "An answer is the product of the whole word; cells are all products that an arm writes, of segments (trees) or of "
     "prefixes (chain_of_thought). In test words all symbols are alike likely. Calls of looped are passes through its "
-    "blocks. All arms of a task have the same width, depth, heads and positional inputs; a looped row counts as "
-    "log2 N rows in a batch. Seconds are of all seeds at once, on the machine of this report, evaluations included. "
+    "blocks. All arms of a task have the same width, depth, heads and positional inputs, and as many words a step. "
+    "Seconds are of all seeds at once, on the machine of this report, evaluations included. "
     "± is a standard error over seeds."
 )
 
@@ -26,24 +28,51 @@ LEGEND = (
 def check(config) -> None:
     """ValueError that names a field which will not do, before anything is done."""
     c = config.trained
-    build.check_positive(c, ("seeds", "evaluate.rows", "evaluate.chain_rows", "evaluate.watched", "evaluate.batch",
-                             "train.evaluate_every"))  # fmt: skip
+    for name in ("rows", "watched", "batch", "chain"):
+        _at_least_1(f"trained.evaluate.{name}", c.evaluate[name])
+    for name in ("log_every", "evaluate_every"):
+        _at_least_1(f"trained.train.{name}", c.train[name])
+    _at_least_1("trained.seeds", c.seeds)
+    if not c.train.uneven >= 0:
+        raise ValueError(f"trained.train.uneven={c.train.uneven}: must be at least 0")
     for field in ("tasks", "arms"):
         names = list(c[field])
         if not names or len(set(names)) != len(names):
             raise ValueError(f"trained.{field}={tuple(names)}: at least one, each named once")
     for task in c.tasks:
-        build.choose(task, "trained.tasks", TASKS)
-        for field, values in (("length", (c[task].length,)), ("mix", c[task].mix), ("lengths", c[task].lengths)):
-            if not values or min(values) < 2:
-                raise ValueError(f"trained.{task}.{field}={c[task][field]}: words need at least 2 symbols")
-        if c[task].length not in c[task].lengths:
-            raise ValueError(f"trained.{task}.lengths={tuple(c[task].lengths)}: must have length={c[task].length}")
-        if max(c[task].mix) != c[task].length:
-            raise ValueError(f"trained.{task}.mix={tuple(c[task].mix)}: its longest must be length={c[task].length}")
-        build.check_positive(c, (f"{task}.steps", f"{task}.batch"))
+        check_task(c, build.choose(task, "trained.tasks", {task: task for task in TASKS}))
     if not 0 < c.target <= 1:
         raise ValueError(f"trained.target={c.target}: must be in (0, 1], of answers that are right")
+
+
+def check_task(c, task: str) -> None:
+    """ValueError that names a field of a task which will not do."""
+    own, name = c[task], f"trained.{task}"
+    for field, values in (("length", (own.length,)), ("mix", tuple(own.mix)), ("lengths", tuple(own.lengths))):
+        if not values or not all(type(n) is int and 2 <= n <= MOST for n in values):
+            raise ValueError(f"{name}.{field}={own[field]}: words must have 2 to {MOST} symbols")
+    lengths = list(own.lengths)
+    if lengths != sorted(set(lengths)) or own.length not in lengths:
+        raise ValueError(f"{name}.lengths={tuple(lengths)}: must rise, and must have length={own.length}")
+    if max(own.mix) != own.length:
+        raise ValueError(f"{name}.mix={tuple(own.mix)}: its longest must be length={own.length}")
+    for field in ("batch", "width", "depth", "heads", "ff"):
+        _at_least_1(f"{name}.{field}", own[field])
+    if own.steps <= c.train.warmup:
+        raise ValueError(f"{name}.steps={own.steps}: must be more than trained.train.warmup={c.train.warmup}")
+    if not own.learning_rate > 0 or not own.muon >= 0:
+        raise ValueError(
+            f"{name}.learning_rate={own.learning_rate}, muon={own.muon}: rates must be > 0; muon=0 is AdamW"
+        )
+    try:
+        build.check_optimizer(ConfigDict({**c.train.to_dict(), "steps": own.steps, "learning_rate": 1.0}))
+    except ValueError as error:
+        raise ValueError(f"trained.{error}") from None
+
+
+def _at_least_1(name: str, value) -> None:
+    if value < 1:
+        raise ValueError(f"{name}={value}: must be at least 1")
 
 
 def trained(config, workdir: Path) -> Found | None:
@@ -65,13 +94,14 @@ def trained(config, workdir: Path) -> Found | None:
 def found_of(c, results: dict[str, list[dict[str, Any]]]) -> Found:
     """What the report shows of the results of all arms of each task."""
     percent = lambda values: over_seeds([100 * x for x in values], "%")
-    metrics, curves, lines, by_length, by_seed = {}, {}, [], {}, {}
+    metrics, others, curves, lines, by_length, by_seed = {}, {}, {}, [], {}, {}
     for task, found in results.items():
         length = str(c[task].length)
         by_length[f"{task}, answers right by length"] = []
         for r in found:
             answers, name = r["lengths"][length]["answers"], f"{task}, {r['arm']}"
-            metrics[f"{name}: answers at N={length}"] = percent(answers)
+            shown_as = metrics if r["arm"] == c.arms[0] else others
+            shown_as[f"{name}: answers at N={length}"] = percent(answers)
             by_seed[f"{name}: answers at N={length} by seed, %"] = [100 * x for x in answers]
             lines.append(line(c, task, r))
             cells = {f"N={n}": shown(percent(x["answers"])) for n, x in r["lengths"].items()}
@@ -79,15 +109,16 @@ def found_of(c, results: dict[str, list[dict[str, Any]]]) -> Found:
             curves[f"{name}, by step"] = curve(r["step"], r["right"], f"{task}, N={length}: answers right", "step")
             at = [x["answers"] for x in r["lengths"].values()]
             curves[f"{name}, by length"] = curve([int(n) for n in r["lengths"]], at, f"{task}: answers by length", "N")
-    chance = {f"{task}: chance": exact(100 / found[0]["elements"]) for task, found in results.items()}
+        others[f"{task}: chance"] = exact(100 / found[0]["elements"])
     return Found(
         "Trained models of word problems",
-        f"{', '.join(results)}: models of equal size that learn a circuit's {', '.join(c.arms)}, {c.seeds} seeds.",
+        f"Products of words of {' and '.join(f'{c[task].length} symbols ({task})' for task in results)}, by models of "
+        f"one size that were taught them in {len(c.arms)} ways: {', '.join(c.arms)}. {c.seeds} seeds.",
         metrics,
         {"trained models": lines, **by_length},
         {"legend of trained models": LEGEND, **by_seed},
         curves,
-        baselines=chance,
+        baselines=others,
     )
 
 

@@ -36,6 +36,7 @@ class TransformerConfig:
     attention: Attend = xla
     dtype: Any = jnp.float32  # of activations; parameters, norms, softmax and logits are float32
     loops: int = 1  # times that the blocks are gone through, with the same parameters: a looped transformer
+    exits: tuple[int, ...] | None = None  # of each position, the loop 1..loops after which it is read; None: the last
     scan: bool = False  # one traced block over stacked parameters, for depth 24 and more
     remat: bool = False  # recompute each block in the backward pass instead of keeping what is inside
     rope_base: float = 10_000.0
@@ -58,6 +59,10 @@ class TransformerConfig:
             raise ValueError(f"width={self.width}: must be a multiple of 2 * heads = {2 * self.heads}")
         if self.heads % self.key_heads:
             raise ValueError(f"kv_heads={self.kv_heads}: must divide heads={self.heads}")
+        if self.exits is not None and not (
+            len(self.exits) == self.length and 1 <= min(self.exits) and max(self.exits) <= self.loops
+        ):
+            raise ValueError(f"exits={self.exits}: must be length={self.length} numbers in 1..loops={self.loops}")
 
     @property
     def key_heads(self) -> int:
@@ -121,10 +126,18 @@ class Stack(nnx.Module):
         if config.places:
             x = x + self.places(jnp.arange(length))[None]
         x = config.constrain(x)
-        for _ in range(config.loops):
+        read = x
+        for loop in range(1, config.loops + 1):
             x = self._once(apply, x)
-        x = self.norm(x)
+            read = self._leave(loop, x, read, jnp.arange(length)[None])
+        x = self.norm(read)
         return config.constrain(modulate(x, *self.modulation(condition)) if config.time else x)
+
+    def _leave(self, loop: int, x: Float[Array, "B K D"], read: Float[Array, "B K D"], at: Int[Array, "b K"]):
+        """What is read of the positions `at`: x where they leave after this loop, `read` where not."""
+        if self.config.exits is None:
+            return x
+        return jnp.where((jnp.array(self.config.exits)[at] == loop)[..., None], x, read)
 
     def _once(self, apply: Callable, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         config = self.config
@@ -194,12 +207,14 @@ class Transformer(Stack):
         x = self.embed(jnp.take_along_axis(tokens, at, 1))
         if config.places:
             x = x + self.places(at)
-        new = []
+        new, read = [], x
         for n in range(config.loops * config.depth):
             block = self._block(n % config.depth)
             x, kept = block.remember(x, condition, table, tuple(part[n] for part in memory), at, seen)
             new.append(kept)
-        x = self.norm(x)
+            if (n + 1) % config.depth == 0:
+                read = self._leave((n + 1) // config.depth, x, read, at)
+        x = self.norm(read)
         if config.time:
             x = modulate(x, *self.modulation(condition))
         return x, tuple(jnp.stack(parts) for parts in zip(*new, strict=True))

@@ -31,7 +31,8 @@ def config(**changes):
     own = dict(
         seeds=2, tasks=("parity",), parity__length=4, parity__mix=(2, 4), parity__lengths=(4, 6), parity__width=16,
         parity__steps=4, s3__length=5, s3__mix=(3, 5), s3__lengths=(5,), s3__width=16, evaluate__rows=32,
-        evaluate__chain_rows=32, evaluate__watched=16, evaluate__batch=16, train__evaluate_every=2, train__warmup=1,
+        parity__batch=32, s3__batch=8, evaluate__chain=2, evaluate__watched=16, evaluate__batch=16,
+        train__evaluate_every=2, train__warmup=1,
     )  # fmt: skip
     changes = {f"trained.{name.replace('__', '.')}": value for name, value in (own | changes).items()}
     c.update_from_flattened_dict(changes)
@@ -85,7 +86,7 @@ def test_codes_are_the_bits():
 
 @pytest.mark.parametrize("name", ["s3", "a5"])
 def test_a_chain_ends_with_the_root_of_the_tree(name):
-    word = words(np.random.default_rng(0), 2, 40, 7, True)
+    word = words(np.random.default_rng(0), 2, 40, 7, 1.0)
     tree, chain = expressivity.tree(task(name), 7), expressivity.chain_of_thought(task(name), 7)
     root = expressivity.read(tree, expressivity.evaluate(tree, task(name).labels(word)).tokens)[:, 0]
     states = expressivity.read(chain, expressivity.evaluate(chain, word).tokens)
@@ -94,17 +95,26 @@ def test_a_chain_ends_with_the_root_of_the_tree(name):
 
 
 def test_words():
-    """Uneven ones have any share of ones alike likely; even ones N/2 but for a standard deviation of sqrt(N)/2."""
-    shares = words(np.random.default_rng(0), 2, 4000, 64, True).mean(1)
+    """Shares are of Dirichlet laws: their means and variances, with p almost 0 and p ~ U(0, 2); even ones near 1/3."""
+    shares = words(np.random.default_rng(0), 2, 4000, 64, 1e-9).mean(1)
     counts = np.histogram(shares, 4, (0, 1))[0]
     assert np.abs(counts - 1000).max() < 150  # 1000 each, with a standard deviation of 27; the ends are shared unevenly
-    even = words(np.random.default_rng(0), 3, 4000, 64, False)
+    p = np.linspace(0, 2, 1001)[None]
+    alpha = (1.0 + np.arange(5))[:, None] ** -p
+    mean, total = alpha / alpha.sum(0), alpha.sum(0)
+    found = words(np.random.default_rng(0), 5, 20_000, 8, 2.0)
+    for a in range(5):
+        assert abs((found == a).mean() - mean[a].mean()) < 0.01  # a standard deviation of at most 0.003
+        # two symbols of one word are both a with probability E[share^2]
+        pairs = mean[a] * (alpha[a] + 1) / (total + 1)
+        assert abs(((found[:, 0] == a) & (found[:, 1] == a)).mean() - pairs.mean()) < 0.015
+    even = words(np.random.default_rng(0), 3, 4000, 64, 0.0)
     assert set(even.ravel()) == {0, 1, 2} and 0.05 < (even == 0).mean(1).std() < 0.07  # sqrt(2/9/64) = 0.059
 
 
 def test_batches_are_known_from_their_number():
     """A run that is resumed sees the batches that it would have seen; no seed and no batch sees another's words."""
-    source = Source(lambda rng: words(rng, 2, 16, 8, True), np.ones(8, bool), 3)
+    source = Source(lambda rng: words(rng, 2, 16, 8, 1.0), np.ones(8, bool), 3)
     make = lambda: Words(lambda n: source, 2, 0)
     whole, resumed = make(), make()
     first, second = next(whole), next(whole)
@@ -131,7 +141,7 @@ def test_what_the_exact_denoiser_has_right(kind):
     """All in log N steps and along the chain; in one step the lowest level, and guesses of token 0 above."""
     made = arm(kind)
     circuit, planner = made.trained.circuit, made.trained.planner
-    word = words(np.random.default_rng(1), 2, 16, 5, False)
+    word = words(np.random.default_rng(1), 2, 16, 5, 0.0)
     final = made.solve(5, word)
     scored = np.tile(circuit.step > 0, (16, 1))
     found = studies.decoded(Exact(circuit), planner, circuit.vocab, {"none": np.zeros(1)}, final, scored)[0]
@@ -162,16 +172,61 @@ def test_a_part_is_another_place_of_the_same_network():
 
 
 def test_sizes_and_rows():
-    """All arms of a task have as many blocks and places; a looped row counts as its loops."""
+    """All arms of a task have as many blocks and places; a cell of looped is read after as many loops as its level."""
     c = config().trained
     c.seed = 0
     made = arms_of(c, "s3", ARMS)
     shapes = [jax.tree.map(np.shape, m.trained.model.init(jax.random.key(0))) for m in made]
     assert all(s["blocks"] == shapes[0]["blocks"] and s["places"] == shapes[0]["places"] for s in shapes)
-    assert {m.kind: m.rows for m in made} == dict(log_steps=32, one_step=32, looped=10, looped_answer=10,
-                                                  chain_of_thought=32)  # fmt: skip
+    networks = {m.kind: m.trained.model.model.config for m in made}
+    assert {kind: (c.loops, c.exits, c.causal) for kind, c in networks.items()} == dict(
+        log_steps=(1, None, False), one_step=(1, None, False), looped_answer=(3, None, False),
+        chain_of_thought=(1, None, True), looped=(3, (*[1] * 5, 3, 2, 1, 1), False),
+    )  # fmt: skip
     scored = {m.kind: int(m.source(5).eligible.sum()) for m in made}
     assert scored == dict(log_steps=4, one_step=4, looped=4, looped_answer=1, chain_of_thought=5)
+
+
+def test_what_each_arm_learns():
+    """Cells that a loss hides and scores: the later ones and one step of them, or all at once; a chain hides none."""
+    made = {kind: arm(kind) for kind in ("log_steps", "one_step", "looped", "looped_answer")}
+    circuit = made["log_steps"].trained.circuit
+    for kind, one in made.items():
+        law = one.objective(circuit).law
+        draws = law.draw(jax.random.key(0), jnp.arange(8), jnp.ones((8, circuit.length), bool), batch=8)
+        hidden = {tuple(row) for row in np.asarray(draws.masks).tolist()}
+        assert len(hidden) == (3 if kind == "log_steps" else 1)
+
+
+def test_the_answer_of_a_chain_is_its_last_state(monkeypatch):
+    """A model that is wrong at the last state alone has no answer right, one that is wrong at the first all of them."""
+    made = arm("chain_of_thought")
+    circuit = made.trained.circuit
+    for wrong, expected in ((circuit.readout[-1], 0.0), (circuit.readout[0], 1.0)):
+        tampered = lambda m, p, v, params, final, scored, at=wrong: np.stack(
+            [np.where(np.arange(final.shape[1]) == at, (final + 1) % v, final)] * 2
+        )
+        monkeypatch.setattr(studies, "decoded", tampered)
+        answers, cells = made.accuracy(None, 5, 16)
+        np.testing.assert_array_equal(answers, [expected] * 2)
+        np.testing.assert_allclose(cells, 0.8)
+
+
+def test_words_of_a_test_are_none_of_training():
+    """Not of the same generator, whatever the length, the seed and the batch."""
+    made = arm("log_steps")
+    made.config.train.uneven = 0.0
+    seen = [tuple(row) for n in range(3) for s in range(2) for row in
+            words(np.random.default_rng([0, s, n]), 2, 8, 5, 0.0).tolist()]  # fmt: skip
+    assert [tuple(row) for row in made.test_words(5, 48).tolist()] != seen
+    assert (made.test_words(5, 8) == made.test_words(5, 8)).all()
+
+
+def test_all_elements_as_symbols():
+    """The same products under the same numbers, and the symbol of each element is its own number."""
+    few, every = task("a5"), elements(expressivity.monoid_task(expressivity.a5()), every=True)
+    np.testing.assert_array_equal(every.mul, few.mul)
+    np.testing.assert_array_equal(every.label, np.arange(60))
 
 
 def test_lengths_come_by_turns():
@@ -214,10 +269,19 @@ def test_steps_to_the_target():
         (dict(arms=("two_steps",)), "trained.arms='two_steps'"),
         (dict(parity__length=1), "trained.parity.length=1"),
         (dict(parity__lengths=(6,)), "must have length=4"),
-        (dict(parity__steps=0), "parity.steps=0"),
+        (dict(parity__steps=1), "trained.parity.steps=1: must be more than trained.train.warmup=1"),
+        (dict(parity__lengths=(4, 4)), "trained.parity.lengths"),
+        (dict(parity__mix=(2, 4.0)), "trained.parity.mix"),
+        (dict(parity__lengths=(4, 100_000)), "2 to 1024 symbols"),
+        (dict(parity__learning_rate=-1.0), "trained.parity.learning_rate=-1.0"),
+        (dict(parity__muon=-1.0), "muon=-1.0"),
+        (dict(train__log_every=0), "trained.train.log_every=0"),
+        (dict(train__uneven=-1.0), "trained.train.uneven=-1.0"),
+        (dict(seeds=0), "trained.seeds=0"),
+        (dict(parity__width=15), "trained.parity: width=15"),
         (dict(parity__mix=(2, 5)), "its longest must be length=4"),
         (dict(target=0.0), "trained.target=0.0"),
-        (dict(train__clip=0.0), "train.clip=0.0"),
+        (dict(train__clip=0.0), "trained.train.clip=0.0"),
         (dict(parity__heads=3), "width=16"),
     ],
 )

@@ -24,6 +24,7 @@ def bound(**choices):
     dict(attention=BlockCausal(4), kv_heads=1, qk_norm=True),
     dict(time=True, places=True, pads=True),
     dict(loops=2, scan=True, attention=BlockCausal(5)),
+    dict(loops=3, exits=(1, 2, 3) * 4),
 ])  # fmt: skip
 def test_all_positions_at_once_are_the_features(choices):
     network = bound(**choices)

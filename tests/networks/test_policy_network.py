@@ -99,6 +99,20 @@ def test_blocks_that_are_gone_through_twice():
     np.testing.assert_allclose(once.bind(params)(TOKENS), deep.bind(repeated)(TOKENS), atol=1e-4)
 
 
+def test_positions_that_leave_early():
+    """What is read of a position is what a network with as many loops as it stays for says of it."""
+    config = dict(width=16, heads=2, depth=2, pads=True, places=True)
+    exits = (1, 3, 2, 2, 1, 3, 3, 1, 2, 1, 3, 2)[:N]
+    leaving = transformer(TransformerConfig(V, N, loops=3, exits=exits, **config))
+    params = moved(leaving.init(jax.random.key(0)))
+    found = leaving.bind(params)(TOKENS)
+    for loops in (1, 2, 3):
+        expected = transformer(TransformerConfig(V, N, loops=loops, **config)).bind(params)(TOKENS)
+        stay = np.array(exits) == loops
+        np.testing.assert_allclose(found[:, stay], expected[:, stay], atol=1e-5)
+        assert stay.any() and not np.allclose(found[:, ~stay], expected[:, ~stay], atol=1e-2)
+
+
 def test_attention_along_the_lines_of_a_grid():
     """Heads 0, 1, 2 see the row, the column, the box; the fourth everything: each against the formula."""
     relations, n = grid_relations(2), 16
@@ -190,6 +204,7 @@ def test_neighbours_are_embedded_with_a_token():
     (dict(outputs=0), "outputs=0: must be at least 1, or None for V"),
     (dict(time=True), "this network is conditioned on time: pass t"),
     (dict(loops=0), "loops=0: must be at least 1"),
+    (dict(exits=(1, 1)), r"exits=\(1, 1\): must be length="),
 ])  # fmt: skip
 def test_what_is_refused(choices, match):
     with pytest.raises(ValueError, match=match):
