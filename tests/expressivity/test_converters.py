@@ -48,9 +48,22 @@ def test_fixed_point_is_exact():
     np.testing.assert_array_equal(point.round_all({"a": x})["a"], point.decode(point.encode(x)))
 
 
-@pytest.mark.parametrize("bits, fraction", [(1, 0), (0, 0), (17, 3), (4, -1)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_narrow_floats_have_codes_in_range(dtype):
+    """511 is no number of bfloat16, nor 32767 of float16: rounded there, the highest code would be one too many."""
+    for bits, fraction in ((10, 4), (16, 0), (16, 15)):
+        point, x = FixedPoint(bits, fraction), jnp.array([-6e4, -1.0, 0.0, 1.0, 6e4], dtype)
+        exact = np.clip(np.array([-6e4, -1, 0, 1, 6e4]) * 2.0**fraction, point.low, -point.low - 1).astype(int)
+        codes = point.encode(x)
+        np.testing.assert_array_equal(codes[1:4], exact[1:4])
+        assert codes.min() == point.low and codes.max() == -point.low - 1
+        np.testing.assert_array_equal(point.encode(point.round(x)), codes)
+        assert point.distance(x)[2] == 0.5 / 2.0**fraction
+
+
+@pytest.mark.parametrize("bits, fraction", [(1, 0), (0, 0), (17, 3), (2.5, 1), (4, -1), (4, 0.5)])
 def test_fixed_point_refuses(bits, fraction):
-    with pytest.raises(ValueError, match="bits=" if fraction >= 0 else "fraction="):
+    with pytest.raises(ValueError, match="fraction=" if bits == 4 else "bits="):
         FixedPoint(bits, fraction)
 
 
