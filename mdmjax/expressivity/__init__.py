@@ -17,7 +17,15 @@ from mdmjax.expressivity.automata import Automaton, a5, ends_with, minimised, pa
 from mdmjax.expressivity.circuits import Circuit, Counts, Run, Stages, canvas, evaluate, read
 from mdmjax.expressivity.converters import GumbelMax, LoopedAsDenoiser, engine_noise, mdm_as_looped
 from mdmjax.expressivity.decoding import AtSteps, Dependency, Headed, Predictor, trace_counts, valid_orders, with_head
-from mdmjax.expressivity.explicit import Explicit, Positions, explicit_denoiser, margins, safe_scale, sharp_scale
+from mdmjax.expressivity.explicit import (
+    Explicit,
+    Positions,
+    explicit_denoiser,
+    margins,
+    off_target,
+    safe_scale,
+    sharp_scale,
+)
 from mdmjax.expressivity.learning import CircuitSteps, at_once, share_right
 from mdmjax.expressivity.looped import FixedPoint, Looped, padded
 from mdmjax.expressivity.monoids import MonoidTask, monoid_task
@@ -63,6 +71,7 @@ __all__ = [
     "mdm_as_looped",
     "minimised",
     "monoid_task",
+    "off_target",
     "order_statistics",
     "padded",
     "parity",

@@ -129,6 +129,13 @@ class Stages:
         return self.writes
 
 
+def written_once(circuit: Circuit | Stages) -> Circuit:
+    """The circuit itself. ValueError for `Stages`, of which what writes each cell once makes nothing."""
+    if isinstance(circuit, Stages):
+        raise ValueError("a `Stages` writes in place: use `AtSteps`, or a `Circuit`")
+    return circuit
+
+
 def step_number(t: Float[Array, "B"], steps: int) -> Int[Array, "B"]:
     """s of t = 1 - s/T."""
     return steps - jnp.round(t * steps).astype(jnp.int32)

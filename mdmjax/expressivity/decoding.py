@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import KEEP, UNMASK, Trace, Turn
-from mdmjax.expressivity.circuits import Circuit, Counts, Stages
+from mdmjax.expressivity.circuits import Circuit, Counts, Stages, written_once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,8 +55,9 @@ class Dependency:
     steps: int
 
     @classmethod
-    def of(cls, circuit: Circuit) -> "Dependency":
-        """The planner of a circuit."""
+    def of(cls, circuit: Circuit | Stages) -> "Dependency":
+        """The planner of a circuit. ValueError for `Stages`."""
+        circuit = written_once(circuit)
         return cls(circuit.left, circuit.right, circuit.steps)
 
     def calls(self, length: int) -> int:

@@ -28,7 +28,7 @@ class FixedPoint:
         for name, least, most in (("bits", 2, 16), ("fraction", 0, 30)):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or not least <= value <= most:
-                raise ValueError(f"{name}={value}: must be an integer in {least}..{most}")
+                raise ValueError(f"{name}={value}: must be in {least}..{most}, an integer")
 
     @property
     def low(self) -> int:

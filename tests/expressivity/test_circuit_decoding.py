@@ -164,3 +164,6 @@ def test_refusals():
         tree_steps_probability(4, 0)
     with pytest.raises(ValueError, match="rows=1"):
         order_statistics(tree(task("s3"), 4), FirstHitting(), KEY, 1)
+    for call in (Dependency.of, lambda c: order_statistics(c, FirstHitting(), KEY, 10)):
+        with pytest.raises(ValueError, match="writes in place: use `AtSteps`"):
+            call(hillis_steele(task("s3"), 4))

@@ -7,7 +7,17 @@ import pytest
 from test_circuit_decoding import decode
 from words import random_words, task
 
-from mdmjax.expressivity import AtSteps, CircuitSteps, Dependency, Predictor, at_once, evaluate, share_right, tree
+from mdmjax.expressivity import (
+    AtSteps,
+    CircuitSteps,
+    Dependency,
+    Predictor,
+    at_once,
+    evaluate,
+    hillis_steele,
+    share_right,
+    tree,
+)
 from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.objectives import MaskedDiffusion, negative_elbo
 from mdmjax.sampling import TokenDraw
@@ -82,3 +92,6 @@ def test_a_prompt_is_not_hidden():
 def test_nothing_to_learn_is_refused():
     with pytest.raises(ValueError, match="N=1"):
         CircuitSteps(tree(task("s3"), 1))
+    for made in (CircuitSteps, at_once):
+        with pytest.raises(ValueError, match="writes in place: use `AtSteps`"):
+            made(hillis_steele(task("s3"), 4))
