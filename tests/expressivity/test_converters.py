@@ -96,8 +96,12 @@ def both_ways(params, words, noise, width, point, steps, write_once=False):
     return codes, out, point.distance(last)
 
 
+def blank_looped(width, point):
+    return Looped(lambda rows: jnp.zeros((*rows.shape, width)), None, point)
+
+
 def check(codes, out, distance, width, point, steps, write_once=False):
-    mdm = LoopedAsDenoiser(Looped(None, None, point), N, P, width, V, steps, None, write_once)
+    mdm = LoopedAsDenoiser(blank_looped(width, point), N, P, width, V, steps, None, write_once)
     for s in range(1, steps + 1):
         found = mdm.codes(out.trace.tokens[s], s - 1 if write_once else 0)
         differ = np.asarray(found != codes[s])
@@ -115,6 +119,15 @@ def test_a_looped_transformer_is_an_mdm(steps, write_once):
     run = both_ways(initial(8), words, None, 8, point, steps, write_once)
     check(*run, 8, point, steps, write_once)
     assert len(np.unique(np.asarray(run[0][-1]).reshape(30, -1), axis=0)) > 1
+
+
+def test_written_once_each_step_has_its_own_noise():
+    point, steps, words = FixedPoint(6, 3), 3, jnp.asarray(random_words(10, N, V))
+    noise = jax.random.normal(KEY, (steps, 10, N + P, 8))
+    run = both_ways(initial(8), words, noise, 8, point, steps, True)
+    check(*run, 8, point, steps, True)
+    other = both_ways(initial(8), words, jnp.tile(noise[:1], (steps, 1, 1, 1)), 8, point, steps, True)
+    assert (run[0][1] == other[0][1]).all() and (run[0][2] != other[0][2]).any((1, 2)).all()
 
 
 def test_a_thousand_looped_transformers_are_mdms():
@@ -290,9 +303,31 @@ def test_refusals():
         padded(rows, -1, V)
     with pytest.raises(ValueError, match="1 has no code"):
         mdm_as_looped(random_mdm(KEY, 2), lambda x: x < 0, rows < 0, V, FixedPoint(2, 1))
-    mdm = LoopedAsDenoiser(looped, N, P, 8, V, 2, jnp.zeros((2, 1, N + P, 8)))
+    mdm, word = LoopedAsDenoiser(looped, N, P, 8, V, 2, jnp.zeros((2, 1, N + P, 8))), jnp.zeros((1, N), jnp.int32)
     with pytest.raises(ValueError, match="t=None"):
-        mdm(mdm.canvas(jnp.zeros((1, N), jnp.int32)))
+        mdm(mdm.canvas(word))
+    with pytest.raises(ValueError, match="noise for 1 rows: the canvas has 3"):
+        mdm(mdm.canvas(jnp.zeros((3, N), jnp.int32)), jnp.ones(3))
+    with pytest.raises(ValueError, match="rows of 68 cells: the canvas has 69"):
+        mdm(mdm.canvas(word)[:, 1:], jnp.ones(1))
+    with pytest.raises(ValueError, match="words of 4 symbols: this network is for inputs=5"):
+        mdm.canvas(word[:, 1:])
+    for token in (V, 64, -1):
+        with pytest.raises(ValueError, match=rf"words\[0, 2\] = {token}: a symbol must be in 0..2"):
+            mdm.canvas(word.at[0, 2].set(token))
+    sizes = dict(inputs=N, padding=P, width=8, blank=V, steps=2)
+    for change, says in (
+        (dict(width=7), "width=7: the looped network has 8 numbers a cell"),
+        (dict(inputs=N + 1), "inputs=6, padding=3: rows of 9 cells; this network was made for length=8"),
+        (dict(inputs=0), "inputs=0: must be at least 1"),
+        (dict(padding=-1), "padding=-1: must be at least 0"),
+        (dict(steps=-1), "steps=-1: must be at least 0"),
+        (dict(blank=0), "blank=0: must be at least 1"),
+        (dict(noise=jnp.zeros((3, 1, N + P, 8))), r"noise \[3, 1, 8, 8\]: must be .* steps = 2"),
+        (dict(noise=jnp.zeros(2)), r"noise \[2\]: must be \[T, B, ...\]"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            LoopedAsDenoiser(looped, **(sizes | change))
     with pytest.raises(ValueError, match="multiple of heads"):
         PaddedLoopedConfig(vocab=2, length=3, width=5)
     with pytest.raises(ValueError, match="length=8"):
