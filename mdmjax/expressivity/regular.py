@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdmjax.expressivity.automata import Automaton, minimised
+from mdmjax.expressivity.automata import Automaton, check_alphabet, minimised
 
 MAX_STATES = 4096  # of the automaton before it is made minimal
 MAX_PARTS = 20_000  # of the nondeterministic one
@@ -31,8 +31,7 @@ def regular_expression(pattern: str, alphabet: str, max_states: int = MAX_STATES
     `{m,n}` and `\\` before a symbol that would mean one of these. ValueError that says where and what for everything
     else, for symbols outside the alphabet, and above `max_states` states.
     """
-    if not alphabet or len(set(alphabet)) != len(alphabet):
-        raise ValueError(f"alphabet={alphabet!r}: must be at least one symbol, each once")
+    check_alphabet(alphabet)
     tree = _Parser(pattern, alphabet).parse()
     machine = _Machine([], [])
     start, end = _build(machine, tree)

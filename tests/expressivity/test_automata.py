@@ -8,6 +8,20 @@ import pytest
 from words import AUTOMATA, random_words, task
 
 from mdmjax.expressivity import Automaton, a5, ends_with, minimised, monoid_task, permutations, regular_expression, s5
+from mdmjax.expressivity.automata import check_words
+
+
+def test_an_automaton_keeps_arrays_of_its_own():
+    """Lists and narrow integers become what is annotated, and what is changed afterwards is not."""
+    delta, accepting = np.array([[0, 1], [1, 0]], np.int8), np.array([False, True])
+    made = Automaton(delta, np.int64(1), accepting, ["0", "1"])
+    delta[:], accepting[:] = 0, False
+    listed = Automaton([[0, 1], [1, 0]], 1, [False, True], ("0", "1"))
+    for one in (made, listed):
+        assert one.delta.dtype == np.int32 and type(one.start) is int and type(one.symbols) is tuple
+        np.testing.assert_array_equal(one.delta, [[0, 1], [1, 0]])
+        np.testing.assert_array_equal(one.accepts(one.encode(["01", "11"])), [False, True])
+        assert minimised(one).delta.shape == (2, 2) and monoid_task(one).size == 2
 
 
 def random_automaton(rng, states, symbols):
@@ -143,6 +157,22 @@ def test_refusals():
         Automaton(delta, 0, np.array([True]), ("a",))
     with pytest.raises(ValueError, match="symbols="):
         Automaton(delta, 0, np.array([True, False]), ("a", "b"))
+    for start in (0.5, 0.0, True, "0", np.bool_(True)):
+        with pytest.raises(ValueError, match="start=.*: an automaton needs a start state in 0..1"):
+            Automaton(delta, start, np.array([True, False]), ("a",))
+    for accepting in (np.array([1, 0]), [0.0, 1.0], ["", "a"]):
+        with pytest.raises(ValueError, match=r"accepting .*\[2\]: must say True or False of each of 2 states"):
+            Automaton(delta, 0, accepting, ("a",))
+    for wrong in (delta * 1.0, delta[0], delta[:0], [[0.5, 1]]):
+        with pytest.raises(ValueError, match="delta .*: must be integers"):
+            Automaton(wrong, 0, np.array([True, False]), ("a",))
+    with pytest.raises(ValueError, match=r"words='abba': must be a list of words, such as \['abba'\]"):
+        a5().encode("abba")
+    for words in ([[0, 1]], np.array([0, 1]), np.zeros((1, 2))):
+        with pytest.raises(ValueError, match=r"words .*: must be a NumPy array of integers \[B, N\]"):
+            check_words(words, 2)
+    with pytest.raises(ValueError, match=r"words\[0, 1\] = 2: a symbol must be in 0..1"):
+        a5().states(np.array([[0, 2]]))
     with pytest.raises(ValueError, match="symbol 'c': the alphabet is a, b"):
         a5().encode(["abc"])
     with pytest.raises(ValueError, match="of one length"):
@@ -156,5 +186,12 @@ def test_refusals():
     assert monoid_task(s5(), max_size=120).size == 120
     with pytest.raises(ValueError, match="must be a permutation"):
         permutations([(0, 0, 1)])
+    for generators in ([], [(0, 1), (0, 1, 2)], [(0, 1)] * 27):
+        with pytest.raises(ValueError, match="generators of .* points: must be 1..26 permutations of the same points"):
+            permutations(generators)
+    with pytest.raises(ValueError, match="must be a permutation"):
+        permutations([()])
+    with pytest.raises(ValueError, match="alphabet='aa': must be at least one symbol, each once"):
+        ends_with("a", "aa")
     with pytest.raises(ValueError, match="suffix="):
         ends_with("c", "ab")
