@@ -137,6 +137,7 @@ def test_simulated_orders_have_these_probabilities(length):
     for planner, exact in cases:
         found = order_statistics(circuit, planner, KEY, 4000)
         assert abs(found.mean - float(exact)) < 4 * math.sqrt(float(exact * (1 - exact)) / 4000)
+        assert found.standard_error == pytest.approx(math.sqrt(found.mean * (1 - found.mean) / 3999), rel=1e-9) != 0
 
 
 def test_planners_that_know_the_tree_are_always_right_and_others_are_not():

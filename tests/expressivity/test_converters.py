@@ -164,6 +164,38 @@ def test_rounding_decides_what_a_looped_transformer_computes():
     assert (np.abs(a - b) > 1 / 4).any()
 
 
+def softmax(x):
+    x = np.exp(x - x.max(-1, keepdims=True))
+    return x / x.sum(-1, keepdims=True)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("noisy", [False, True])
+def test_one_loop_by_the_definition(noisy):
+    """In NumPy, of float64 on both sides: bidirectional attention, q, residual, perceptron, residual, noise once, q.
+
+    Numbers before the last rounding agree to 1e-9, so codes do wherever none is that close to a boundary.
+    """
+    point, words = FixedPoint(8, 4), jnp.asarray(random_words(6, N, V))
+    q = lambda x: np.clip(np.rint(x * 16), -128, 127) / 16
+    params = jax.tree.map(lambda x: point.round(x.astype(jnp.float64)), initial(8))
+    noise = 3 * jax.random.normal(KEY, (6, N + P, 8)) if noisy else None
+    looped = Looped.of(network(8).bind(params), point)
+    codes = looped.first(padded(words, P, V))
+    kernel, bias = (lambda name, part=part: np.asarray(params[name][part]) for part in ("kernel", "bias"))
+    vectors = lambda name: np.asarray(params[name]["embedding"])
+    x = np.asarray(codes) / 16
+    np.testing.assert_array_equal(x, q(vectors("tokens")[np.asarray(padded(words, P, V))] + vectors("places")))
+    heads = [(x @ kernel(name)).reshape(6, N + P, 2, 4).transpose(0, 2, 1, 3) for name in ("query", "key", "value")]
+    seen = softmax(heads[0] @ heads[1].transpose(0, 1, 3, 2) / 2) @ heads[2]
+    x = x + q(seen.transpose(0, 2, 1, 3).reshape(x.shape) @ kernel("out"))
+    x = x + np.maximum(x @ kernel("up") + bias("up"), 0) @ kernel("down") + bias("down")
+    x = x + (0 if noise is None else np.asarray(noise))
+    np.testing.assert_allclose(looped.before_rounding(codes, noise), x, atol=1e-9)
+    assert point.distance(jnp.asarray(x)).min() > 1e-9
+    np.testing.assert_array_equal(point.decode(looped.step(codes, noise)), q(x))
+
+
 def test_the_network_is_a_denoiser_too():
     config = PaddedLoopedConfig(vocab=V, length=N + P, width=8, loops=3)
     model = padded_looped(config)
