@@ -65,11 +65,11 @@ def _recognised(task: MonoidTask, seed: int, count: int, length: int, dtype: str
 
     def job():
         circuit = tree(task, length)
-        labels = task.labels(words_of(task, seed, count, length))
+        words = words_of(task, seed, count, length)
         denoiser, planner, positions = explicit_denoiser(circuit, dtype=DTYPES[dtype])
         run = _run(circuit, planner, positions, jax.random.key(seed))
-        out = run(denoiser.weights, jnp.asarray(canvas(circuit, labels)))
-        wrong = int((np.asarray(out.tokens) != evaluate(circuit, labels).tokens).any(1).sum())
+        out = run(denoiser.weights, jnp.asarray(canvas(circuit, words)))
+        wrong = int((np.asarray(out.tokens) != evaluate(circuit, words).tokens).any(1).sum())
         least, selected = [math.inf, math.inf], 0
         for s in range(circuit.steps):
             ready = jnp.broadcast_to(jnp.asarray(circuit.step == s + 1), out.tokens.shape)
@@ -87,8 +87,8 @@ def _sweep(task: MonoidTask, seed: int, c):
 
     def job():
         circuit = tree(task, c.length)
-        labels = task.labels(words_of(task, seed, c.words, c.length))
-        right, tokens = evaluate(circuit, labels).tokens, jnp.asarray(canvas(circuit, labels))
+        words = words_of(task, seed, c.words, c.length)
+        right, tokens = evaluate(circuit, words).tokens, jnp.asarray(canvas(circuit, words))
         _, planner, positions = explicit_denoiser(circuit)
         run = _run(circuit, planner, positions, jax.random.key(seed))
         found = (run(explicit_denoiser(circuit, scale)[0].weights, tokens).tokens for scale in c.scales)

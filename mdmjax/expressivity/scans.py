@@ -36,7 +36,8 @@ def chain_of_thought(task: MonoidTask, length: int) -> Circuit:
     cells = length + np.arange(length)
     left[cells], right[cells] = np.append(2 * length, cells[:-1]), np.arange(length)
     step[cells] = 1 + np.arange(length)
-    return Circuit(op, length, left, right, step, positions, cells, constant=automaton.start, offset=states)
+    tokens = states + np.arange(symbols)
+    return Circuit(op, tokens, length, left, right, step, positions, cells, constant=automaton.start)
 
 
 def hillis_steele(task: MonoidTask, length: int, copied: bool = False) -> Stages:
@@ -58,7 +59,7 @@ def hillis_steele(task: MonoidTask, length: int, copied: bool = False) -> Stages
     for s, d in enumerate(distances, 1):
         left[s, cells[d:]] = cells[:-d]
         writes[s, cells[d:]] = True
-    return Stages(task.mul, length, left, right, writes, cells, constant=0)
+    return Stages(task.mul, task.label, length, left, right, writes, cells, constant=0)
 
 
 def level_expanded(task: MonoidTask, length: int) -> Circuit:
@@ -79,7 +80,7 @@ def level_expanded(task: MonoidTask, length: int) -> Circuit:
         latest = np.concatenate([latest[:d], end + np.arange(length - d)])
         end += length - d
     left, right, step = (np.concatenate(x) for x in (left, right, step))
-    return Circuit(task.mul, length, left, right, step, np.arange(end), latest)
+    return Circuit(task.mul, task.label, length, left, right, step, np.arange(end), latest)
 
 
 def two_sweep(task: MonoidTask, length: int, materialise: bool = False) -> Circuit:
@@ -112,18 +113,13 @@ def two_sweep(task: MonoidTask, length: int, materialise: bool = False) -> Circu
     if materialise:
         made = constant - length + np.arange(length)
         write(made, down[leaf], products[leaf])
-        return Circuit(task.mul, length, left, right, step, np.arange(constant + 1), made, constant=0)
+        return Circuit(task.mul, task.label, length, left, right, step, np.arange(constant + 1), made, constant=0)
     ids = np.arange(constant + 1)
-    return Circuit(task.mul, length, left, right, step, ids, down[leaf], products[leaf], constant=0)
+    return Circuit(task.mul, task.label, length, left, right, step, ids, down[leaf], products[leaf], constant=0)
 
 
 def scan_run(
     words: Int[np.ndarray, "B N"], task: MonoidTask, variant: Callable[[MonoidTask, int], Circuit | Stages]
 ) -> Run:
-    """A scan of this module, or `trees.tree`, on words of symbols, on integers. ValueError for wrong words.
-
-    The chain of thought reads symbols, the others their elements.
-    """
-    circuit = variant(task, words.shape[1])
-    labels = task.labels(words)
-    return evaluate(circuit, words if circuit.offset else labels)
+    """A scan of this module, or `trees.tree`, on words of symbols, on integers. ValueError for wrong words."""
+    return evaluate(variant(task, words.shape[1]), words)

@@ -38,7 +38,7 @@ KEY = jax.random.key(0)
 
 
 def decode(circuit, words, planner, denoiser=None, draw=None, key=KEY):
-    """A traced run of the engine on words of labels."""
+    """A traced run of the engine on words of symbols."""
     tokens = jnp.asarray(canvas(circuit, words))
     how = dict(vocab=circuit.vocab, key=key, draw=draw or TokenDraw(0.0), trace=True)
     return jax.jit(lambda tokens: sample(denoiser or Predictor(circuit), planner, tokens, **how))(tokens)
@@ -63,7 +63,6 @@ def test_the_engine_gives_the_integer_run(name, length):
     build, cost = CASES[name]
     circuit = build(task("s3"), length)
     words = random_words(6, length)
-    words = words if circuit.offset else task("s3").labels(words)
     run = evaluate(circuit, words)
     planners = [(AtSteps.of(circuit), TokenDraw(1.0))]
     planners += [] if isinstance(circuit, Stages) else [(Dependency.of(circuit), TokenDraw(0.0))]
@@ -84,7 +83,7 @@ def test_in_place_the_predictor_needs_the_step():
 
 def test_an_operand_that_is_missing_leaves_a_guess():
     circuit = tree(task("s3"), 4)
-    tokens = jnp.asarray(canvas(circuit, np.array([[1, 2, 3, 4]])))
+    tokens = jnp.array([[1, 2, 3, 4, 6, 6, 6]])
     logits = Predictor(circuit)(tokens)
     assert (logits[0, 4] == 0).all()  # the root, whose children are masked
     for cell, pair in ((5, (1, 2)), (6, (3, 4))):
@@ -142,7 +141,7 @@ def test_simulated_orders_have_these_probabilities(length):
 
 def test_planners_that_know_the_tree_are_always_right_and_others_are_not():
     """Left to right goes through the nodes from the root, and by confidence a cell is sure when it is ready."""
-    circuit, words = tree(task("s3"), 32), task("s3").labels(random_words(200, 32))
+    circuit, words = tree(task("s3"), 32), random_words(200, 32)
     product = read(circuit, evaluate(circuit, words).tokens)
     share = {}
     confident = Confidence(Linear(), 31, score=scores.margin)

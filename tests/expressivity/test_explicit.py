@@ -31,7 +31,7 @@ from mdmjax.sampling import TokenDraw, sample
 
 
 def ran(circuit, words, **how):
-    """(the engine's run, the integer run) of words of labels."""
+    """(the engine's run, the integer run)."""
     denoiser, planner, _ = explicit_denoiser(circuit, **how)
     return decode(circuit, words, planner, denoiser), evaluate(circuit, words)
 
@@ -48,7 +48,7 @@ def test_words_are_recognised_in_log_steps(name, lengths, dtype):
     """
     for length in lengths:
         circuit = tree(task(name), length)
-        words = task(name).labels(random_words(4, length))
+        words = random_words(4, length)
         out, run = ran(circuit, words, dtype=dtype)
         np.testing.assert_array_equal(out.tokens, run.tokens)
         assert trace_counts(out.trace, circuit.vocab) == run.counts and bool(out.finished.all())
@@ -66,7 +66,7 @@ def test_words_are_recognised_in_log_steps(name, lengths, dtype):
 @pytest.mark.parametrize("name, length", [("parity", 1024), ("s3", 1024), ("a5", 256)])
 def test_long_words_are_recognised(name, length, dtype):
     circuit = tree(task(name), length)
-    words = task(name).labels(random_words(4, length))
+    words = random_words(4, length)
     out, run = ran(circuit, words, dtype=dtype)
     np.testing.assert_array_equal(out.tokens, run.tokens)
     assert trace_counts(out.trace, circuit.vocab) == run.counts
@@ -76,7 +76,6 @@ def test_long_words_are_recognised(name, length, dtype):
 def test_other_circuits_have_weights_too(build):
     circuit = build(task("s3"), 9)
     words = random_words(6, 9)
-    words = words if circuit.offset else task("s3").labels(words)
     out, run = ran(circuit, words)
     np.testing.assert_array_equal(out.tokens, run.tokens)
     assert trace_counts(out.trace, circuit.vocab) == run.counts
@@ -85,7 +84,7 @@ def test_other_circuits_have_weights_too(build):
 def test_the_mass_off_the_target_is_below_both_bounds():
     """Seen in the least margin, which is at least 1 - 4 eps: at scales where eps is not small either."""
     circuit = tree(task("parity"), 64)
-    words = task("parity").labels(random_words(4, 64))
+    words = random_words(4, 64)
     final = jnp.asarray(evaluate(circuit, words).tokens)
     tokens = jnp.where(jnp.asarray(circuit.step == circuit.steps), circuit.vocab, final)
     ready = jnp.broadcast_to(jnp.asarray(circuit.step == circuit.steps), tokens.shape)
@@ -112,11 +111,11 @@ def test_both_scales_keep_the_mass_below_a_64th():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_other_scales_are_given_by_name_or_function(dtype):
     circuit = tree(task("s3"), 16)
-    labels = task("s3").labels(random_words(4, 16))
+    words = random_words(4, 16)
     query = lambda scale: explicit_denoiser(circuit, scale, dtype)[0].weights.query
     assert (query(sharp_scale) == query("sharp")).all() and (query(sharp_scale(circuit)) == query("sharp")).all()
     assert (query("sharp") != query("safe")).any() and (query(lambda c: float(c.inputs)).max() == 16).all()
-    out, run = ran(circuit, labels, scale="sharp", dtype=dtype)
+    out, run = ran(circuit, words, scale="sharp", dtype=dtype)
     np.testing.assert_array_equal(out.tokens, run.tokens)
 
 
@@ -124,20 +123,20 @@ def test_other_scales_are_given_by_name_or_function(dtype):
 def test_drawn_tokens_are_right_too(name, sharpness):
     """At temperature 1, which is the engine's default: and the planner is, also where the logits are largest."""
     circuit = tree(task(name), 16)
-    labels = task(name).labels(random_words(20, 16))
+    words = random_words(20, 16)
     denoiser, planner, positions = explicit_denoiser(circuit)
     denoiser = denoiser if sharpness is None else Explicit(denoiser.weights, positions, sharpness)
-    out, run = decode(circuit, labels, planner, denoiser, draw=TokenDraw()), evaluate(circuit, labels)
+    out, run = decode(circuit, words, planner, denoiser, draw=TokenDraw()), evaluate(circuit, words)
     np.testing.assert_array_equal(out.tokens, run.tokens)
     assert trace_counts(out.trace, circuit.vocab) == run.counts
 
 
 def test_draws_that_are_not_sharp_go_wrong():
     circuit = tree(task("a5"), 16)
-    labels = task("a5").labels(random_words(20, 16))
+    words = random_words(20, 16)
     denoiser, planner, positions = explicit_denoiser(circuit)
-    out = decode(circuit, labels, planner, Explicit(denoiser.weights, positions, 1.0), draw=TokenDraw())
-    assert (np.asarray(out.tokens) != evaluate(circuit, labels).tokens).any(1).all()
+    out = decode(circuit, words, planner, Explicit(denoiser.weights, positions, 1.0), draw=TokenDraw())
+    assert (np.asarray(out.tokens) != evaluate(circuit, words).tokens).any(1).all()
 
 
 def equations(jaxpr):
@@ -162,7 +161,7 @@ def test_what_is_given_is_never_selected():
     for build in (tree, level_expanded, two_sweep):
         circuit = build(task("s3"), 9)
         denoiser, _, positions = explicit_denoiser(circuit)
-        final = evaluate(circuit, task("s3").labels(random_words(4, 9))).tokens
+        final = evaluate(circuit, random_words(4, 9)).tokens
         given = circuit.step == 0
         for hidden in (circuit.step > 0, given & (np.arange(circuit.length) % 2 == 0), given):
             tokens = jnp.asarray(np.where(hidden, circuit.vocab, final))
@@ -174,7 +173,7 @@ def test_what_is_given_is_never_selected():
 def test_small_scales_fail_and_large_ones_do_not():
     """A scale of 0.2 is below what tells codes of 7 bits apart."""
     circuit = tree(task("parity"), 64)
-    words = task("parity").labels(random_words(20, 64))
+    words = random_words(20, 64)
     right, errors = evaluate(circuit, words).tokens, []
     _, planner, positions = explicit_denoiser(circuit)
     how = dict(vocab=circuit.vocab, key=jax.random.key(0), draw=TokenDraw(0.0))
@@ -188,7 +187,7 @@ def test_small_scales_fail_and_large_ones_do_not():
 def test_no_argmax_flips_back_once_its_margin_is_positive():
     """Cell by cell, over scales that grow; some are wrong at first, and none is at last."""
     circuit = tree(task("s3"), 33)
-    final = evaluate(circuit, task("s3").labels(random_words(20, 33))).tokens
+    final = evaluate(circuit, random_words(20, 33)).tokens
     run, positions = jax.jit(layer), explicit_denoiser(circuit)[2]
     first = None
     for scale in np.geomspace(0.05, 20, 25):
@@ -209,7 +208,7 @@ def test_no_argmax_flips_back_once_its_margin_is_positive():
 def test_order_of_operands_matters():
     """Swapped positional inputs compute the product backwards, which S3 tells from the word's."""
     circuit = tree(task("s3"), 16)
-    words = task("s3").labels(random_words(20, 16))
+    words = random_words(20, 16)
     denoiser, planner, positions = explicit_denoiser(circuit)
     swapped = type(positions)(positions.own, positions.right, positions.left, positions.output)
     out = decode(circuit, words, planner, type(denoiser)(denoiser.weights, swapped))
@@ -222,7 +221,7 @@ def test_order_of_operands_matters():
 def test_cells_may_stand_anywhere():
     """Permuted with their positional inputs they compute the same, up to the order of sums."""
     circuit = tree(task("s3"), 11)
-    tokens = jnp.asarray(evaluate(circuit, task("s3").labels(random_words(4, 11))).tokens)
+    tokens = jnp.asarray(evaluate(circuit, random_words(4, 11)).tokens)
     tokens = jnp.where(jnp.asarray(circuit.step >= 2), circuit.vocab, tokens)
     denoiser, _, positions = explicit_denoiser(circuit)
     order = np.random.default_rng(0).permutation(circuit.length)
@@ -234,7 +233,7 @@ def test_cells_may_stand_anywhere():
 
 def test_the_planner_of_the_network_is_the_dependency_planner():
     circuit = tree(task("s3"), 13)
-    words = task("s3").labels(random_words(4, 13))
+    words = random_words(4, 13)
     denoiser, planner, _ = explicit_denoiser(circuit)
     ours, other = (decode(circuit, words, p, denoiser) for p in (planner, Dependency.of(circuit)))
     np.testing.assert_array_equal(ours.trace.tokens, other.trace.tokens)
@@ -264,9 +263,9 @@ def test_refusals():
 def test_the_largest_scales_are_argmaxes():
     """What the dtype has just room for runs, and is right."""
     circuit = tree(task("s3"), 4)
-    labels = task("s3").labels(random_words(20, 4))
+    words = random_words(20, 4)
     for scale, dtype in ((1.1e38, jnp.float32), (2e4, jnp.float16)):
-        out, run = ran(circuit, labels, scale=scale, dtype=dtype)
+        out, run = ran(circuit, words, scale=scale, dtype=dtype)
         np.testing.assert_array_equal(out.tokens, run.tokens)
 
 

@@ -24,8 +24,8 @@ from mdmjax.sampling import TokenDraw
 
 KEY = jax.random.key(0)
 CIRCUIT = tree(task("s3"), 11)
-LABELS = task("s3").labels(random_words(12, 11))
-FINAL = jnp.asarray(evaluate(CIRCUIT, LABELS).tokens)
+WORDS = random_words(12, 11)
+FINAL = jnp.asarray(evaluate(CIRCUIT, WORDS).tokens)
 
 
 def draws(circuit=CIRCUIT, rows=12):
@@ -34,7 +34,7 @@ def draws(circuit=CIRCUIT, rows=12):
 
 def test_the_masked_canvases_are_those_of_the_run():
     """At the time that the planner tells the denoiser; every step comes in a batch of so many rows."""
-    out, found = decode(CIRCUIT, LABELS, Dependency.of(CIRCUIT)), draws()
+    out, found = decode(CIRCUIT, WORDS, Dependency.of(CIRCUIT)), draws()
     seen = np.asarray(jnp.where(found.masks, CIRCUIT.vocab, FINAL))
     steps = []
     for row in range(12):
@@ -76,7 +76,7 @@ def test_all_cells_at_once():
         and (np.asarray(found.masks) == (CIRCUIT.step > 0)).all()
         and (found.weights == found.masks).all()
     )
-    out = decode(CIRCUIT, LABELS, AtSteps.of(once), draw=TokenDraw(0.0))
+    out = decode(CIRCUIT, WORDS, AtSteps.of(once), draw=TokenDraw(0.0))
     ready = CIRCUIT.step == 1
     np.testing.assert_array_equal(out.tokens[:, ready], FINAL[:, ready])
     assert (np.asarray(out.tokens)[:, CIRCUIT.step > 1] == 0).all()
