@@ -10,6 +10,16 @@ the planners `Dependency` and `AtSteps`, and by a transformer with weights writt
 MDM as one, equal step by step. `unmasked_by_causal` and `causal_by_unmasked` are two kinds of attention by each other.
 `accounting` has the steps and cells of all of these; `order_statistics` says how often a planner writes a circuit in a
 valid order.
+
+What the paper calls, and what it is here:
+
+    MDM[T, P]: planner and predictor   a planner and a denoiser of `sampling.sample`; `Explicit` and `Headed` from one
+                                       network
+    PLT[T, P]                          `Looped`, of a `networks.PaddedLooped` or of any block
+    CoT[T]                             `chain_of_thought`, a symbol a step
+    pCoT[T, P]                         the causal side of `unmasked_by_causal` and `causal_by_unmasked`
+    resampling                         `AtSteps`, `Headed(resample=True)`
+    uniform unmasking                  `sampling.FirstHitting` (one cell a step), `sampling.Ancestral`
 """
 
 from mdmjax.expressivity import accounting

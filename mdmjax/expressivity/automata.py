@@ -108,7 +108,10 @@ def minimised(automaton: Automaton) -> Automaton:
     delta, accepting = place[automaton.delta[:, order]], automaton.accepting[order]
     kind, kinds = accepting.astype(np.int64), len(np.unique(accepting))
     while True:
-        kind = np.unique(np.concatenate([kind[None], kind[delta]]), axis=1, return_inverse=True)[1].reshape(-1)
+        finer = kind
+        for after in kind[delta]:
+            finer = np.unique(finer * (kind.max() + 1) + after, return_inverse=True)[1]
+        kind = finer
         if kind.max() + 1 == kinds:
             break
         kinds = kind.max() + 1

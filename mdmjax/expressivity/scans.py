@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
+from mdmjax.expressivity.automata import check_words
 from mdmjax.expressivity.circuits import Circuit, Run, Stages, evaluate
 from mdmjax.expressivity.monoids import MonoidTask
 from mdmjax.expressivity.trees import check_length, heap_levels, tree
@@ -44,7 +45,8 @@ def hillis_steele(task: MonoidTask, length: int, copied: bool = False) -> Stages
     """c_j := mul[c_{j-d}, c_j] for j >= d, for d = 1, 2, 4, ..., in place.
 
     Step 1 writes mul[w_{j-1}, w_j], and then come d = 2, 4, ...; with `copied` it writes w_j, and then comes d = 1.
-    ValueError for N < 1.
+    What is written depends on the step, which the tokens do not tell. It is known here from the time t alone; cells
+    that count the steps, the other form, are not built. ValueError for N < 1.
     """
     check_length(length)
     levels = (length - 1).bit_length()
@@ -122,4 +124,5 @@ def scan_run(
     words: Int[np.ndarray, "B N"], task: MonoidTask, variant: Callable[[MonoidTask, int], Circuit | Stages]
 ) -> Run:
     """A scan of this module, or `trees.tree`, on words of symbols, on integers. ValueError for wrong words."""
+    check_words(words, len(task.label))
     return evaluate(variant(task, words.shape[1]), words)

@@ -8,6 +8,7 @@ theorem 3.2 of arXiv 2510.13117 (regular languages in log N steps with N cells).
 import numpy as np
 from jaxtyping import Int
 
+from mdmjax.expressivity.automata import check_words
 from mdmjax.expressivity.circuits import Circuit, Run, evaluate
 from mdmjax.expressivity.monoids import MonoidTask
 
@@ -54,4 +55,5 @@ def tree(task: MonoidTask, length: int) -> Circuit:
 
 def tree_run(words: Int[np.ndarray, "B N"], task: MonoidTask) -> Run:
     """The tree on words of symbols, on integers: `read` gives their products. ValueError for wrong words."""
+    check_words(words, len(task.label))
     return evaluate(tree(task, words.shape[1]), words)

@@ -49,6 +49,12 @@ def test_causal_by_unmasked():
         assert accounting.parallel_chain_to_mdm(2, symbols, length) == (2, symbols + len(column))
 
 
+def test_sizes_below_one_are_refused():
+    for sizes, name in (((-1, 3, 4), "layers=-1"), ((1, 0, 4), "width=0"), ((1, 3, 0), "hidden=0")):
+        with pytest.raises(ValueError, match=f"{name}: must be at least 1"):
+            Layers.random(KEY, *sizes)
+
+
 # ---- runs of T steps
 
 N, P, T, V = 2, 4, 2, 4  # the input, what is written, in so many steps, tokens without the mask

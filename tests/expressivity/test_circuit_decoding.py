@@ -14,6 +14,7 @@ from words import random_words, task
 from mdmjax.expressivity import (
     AtSteps,
     Dependency,
+    Headed,
     Predictor,
     Stages,
     accounting,
@@ -162,6 +163,9 @@ def test_refusals():
         tree_order_probability(0)
     with pytest.raises(ValueError, match="steps=0"):
         tree_steps_probability(4, 0)
+    for planner in (Headed, lambda steps: Dependency(np.arange(3), np.arange(3), steps)):
+        with pytest.raises(ValueError, match="steps=-1: must be >= 0"):
+            planner(-1)
     with pytest.raises(ValueError, match="rows=1"):
         order_statistics(tree(task("s3"), 4), FirstHitting(), KEY, 1)
     for call in (Dependency.of, lambda c: order_statistics(c, FirstHitting(), KEY, 10)):

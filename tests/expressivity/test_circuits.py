@@ -128,13 +128,13 @@ def test_steps_of_the_tree_are_fewer_than_of_the_chain():
 
 
 def test_long_words_take_little_time():
-    """1,000 words of 4,096 symbols; 2 s is asked for, and a machine with other work gets five times that."""
+    """1,000 words of 4,096 symbols in 2 s of the processor, which other work on the machine does not lengthen."""
     found, words = task("a5"), random_words(1000, 4096)
     expected = found.automaton.states(words[:20])
     for build in (tree, hillis_steele, level_expanded, two_sweep, chain_of_thought):
-        start = time.perf_counter()
+        start = time.process_time()
         run = scan_run(words, found, build)
-        assert time.perf_counter() - start < 10
+        assert time.process_time() - start < 2
         result = read(build(found, 4096), run.tokens[:20])
         states = result if build is chain_of_thought else found.elements[result, 0]
         np.testing.assert_array_equal(states, expected[:, -states.shape[1] :])
