@@ -56,10 +56,10 @@ def tree_steps_probability(length: int, steps: int) -> Fraction:
 
 
 def order_statistics(circuit: Circuit | Stages, planner: Planner, key: Key[Array, ""], rows: int) -> Estimate:
-    """The share of `rows` runs of the engine that write in a valid order, on words of one symbol. Consumes the key.
+    """The share of `rows` runs of the engine that write in a valid order, on words of the first symbol repeated.
 
-    The order of a planner that does not look at tokens is that of any word. ValueError for rows < 2, and
-    for `Stages`.
+    Consumes the key. The order of a planner that does not look at tokens is that of any word. ValueError for rows < 2,
+    and for `Stages`.
     """
     circuit = written_once(circuit)
     if rows < 2:

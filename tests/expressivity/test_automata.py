@@ -161,10 +161,12 @@ def test_refusals():
     delta = np.array([[0, 1]], np.int32)
     with pytest.raises(ValueError, match="needs a start state in 0..1"):
         Automaton(delta, None, np.array([True, False]), ("a",))
-    with pytest.raises(ValueError, match="start=2"):
-        Automaton(delta, 2, np.array([True, False]), ("a",))
-    with pytest.raises(ValueError, match="must be in 0..1"):
-        Automaton(delta + 1, 0, np.array([True, False]), ("a",))
+    for start in (2, -1):
+        with pytest.raises(ValueError, match=f"start={start}"):
+            Automaton(delta, start, np.array([True, False]), ("a",))
+    for shift in (1, -1):
+        with pytest.raises(ValueError, match="must be in 0..1"):
+            Automaton(delta + shift, 0, np.array([True, False]), ("a",))
     with pytest.raises(ValueError, match="accepting"):
         Automaton(delta, 0, np.array([True]), ("a",))
     with pytest.raises(ValueError, match="symbols="):
@@ -183,8 +185,9 @@ def test_refusals():
     for words in ([[0, 1]], np.array([0, 1]), np.zeros((1, 2))):
         with pytest.raises(ValueError, match=r"words .*: must be a NumPy array of integers \[B, N\]"):
             check_words(words, 2)
-    with pytest.raises(ValueError, match=r"words\[0, 1\] = 2: a symbol must be in 0..1"):
-        a5().states(np.array([[0, 2]]))
+    for symbol in (2, -1):
+        with pytest.raises(ValueError, match=rf"words\[0, 1\] = {symbol}: a symbol must be in 0..1"):
+            a5().states(np.array([[0, symbol]]))
     with pytest.raises(ValueError, match="symbol 'c': the alphabet is a, b"):
         a5().encode(["abc"])
     with pytest.raises(ValueError, match="of one length"):
