@@ -128,8 +128,7 @@ class Arm:
 
     def solve(self, length: int, words: np.ndarray) -> np.ndarray:
         """The solved canvases of words."""
-        labels = words if self.kind == CHAIN else self.problem.labels(words)
-        return expressivity.evaluate(self.sized(length).circuit, labels).tokens
+        return expressivity.evaluate(self.sized(length).circuit, words).tokens
 
     def source(self, length: int) -> Source:
         """Words of a length to learn from."""

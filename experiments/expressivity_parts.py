@@ -83,15 +83,10 @@ def words_of(task: MonoidTask, seed: int, count: int, length: int) -> np.ndarray
     return np.random.default_rng([seed, length]).integers(0, len(task.label), (count, length)).astype(np.int32)
 
 
-def symbols(circuit: Circuit | Stages, task: MonoidTask, words: np.ndarray) -> np.ndarray:
-    """Words as the circuit reads them: symbols for a chain of thought, elements for the others."""
-    return words if circuit.offset else task.labels(words)
-
-
 def wrong_words(circuit: Circuit | Stages, task: MonoidTask, words: np.ndarray, tokens: np.ndarray) -> int:
     """Words with a wrong state of the automaton behind any prefix that the final canvas tells, by reading along."""
     found = expressivity.read(circuit, np.asarray(tokens))
-    states = found if circuit.offset else task.elements[found, task.automaton.start]
+    states = task.elements[found, task.automaton.start] if circuit.op is task.mul else found
     exact = task.automaton.states(words)[:, -states.shape[1] :]
     return int((states != exact).any(1).sum())
 

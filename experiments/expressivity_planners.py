@@ -108,9 +108,9 @@ def _right(task: MonoidTask, seed: int, count: int, length: int, name: str, step
         circuit, words = tree(task, length), words_of(task, seed, count, length)
         planner = PLANNERS[name][0](circuit, steps)
         how = dict(vocab=circuit.vocab, key=jax.random.key(seed), draw=TokenDraw(0.0), trace=True)
-        labels, answer = task.labels(words), circuit.readout[0]
-        out = jit_briefly(lambda x: sample(Predictor(circuit), planner, x, **how))(jnp.asarray(canvas(circuit, labels)))
-        product = read(circuit, evaluate(circuit, labels).tokens)[:, 0]
+        answer = circuit.readout[0]
+        out = jit_briefly(lambda x: sample(Predictor(circuit), planner, x, **how))(jnp.asarray(canvas(circuit, words)))
+        product = read(circuit, evaluate(circuit, words).tokens)[:, 0]
         right = np.asarray(out.tokens)[:, answer] == product  # a masked answer is a wrong one
         return [right.mean(), valid_orders(circuit, out.trace).mean()]
 

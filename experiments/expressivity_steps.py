@@ -13,7 +13,6 @@ from experiments.expressivity_parts import (
     Part,
     check_lengths,
     log2,
-    symbols,
     tasks_of,
     words_of,
     wrong_words,
@@ -46,10 +45,10 @@ def _counted(task: MonoidTask, method: str, seed: int, count: int, length: int):
 
     def job():
         circuit, words = METHODS[method].build(task, length), words_of(task, seed, count, length)
-        given, seconds = symbols(circuit, task, words), []
+        seconds = []
         for _ in range(3):
             began = time.perf_counter()
-            run = evaluate(circuit, given)
+            run = evaluate(circuit, words)
             seconds.append((time.perf_counter() - began) / count)
         counts, cost = run.counts, METHODS[method].cost(length)
         first = sum(counts.written) - counts.resamples
@@ -131,7 +130,7 @@ def _timed(task: MonoidTask, seed: int, c, length: int):
             planner = (AtSteps if isinstance(circuit, Stages) else Dependency).of(circuit)
             how = dict(vocab=circuit.vocab, key=jax.random.key(seed), draw=TokenDraw(0.0))
             run = lambda x, circuit=circuit, planner=planner, how=how: sample(Predictor(circuit), planner, x, **how)
-            tokens = jnp.asarray(canvas(circuit, symbols(circuit, task, words)))
+            tokens = jnp.asarray(canvas(circuit, words))
             runs[method] = jax.jit(run).lower(tokens).compile(), tokens
             out = jax.block_until_ready(runs[method][0](tokens))
             found[method] = [int(out.calls), wrong_words(circuit, task, words, np.asarray(out.tokens))]

@@ -18,6 +18,9 @@ from mdmjax.expressivity import (
     evaluate,
     explicit_denoiser,
     margins,
+    monoid_task,
+    off_target,
+    parity,
     safe_scale,
     trace_counts,
     tree,
@@ -57,29 +60,23 @@ def _run(circuit: Circuit, planner, positions, key):
     return jit_briefly(lambda weights, tokens: sample(Explicit(weights, positions), planner, tokens, **how))
 
 
-def _off_target(cells: int, bits: int, scale: float) -> float:
-    """The bound on eps, the mass that a head has off its target."""
-    return min((cells - 1) * math.exp(-2 * scale), (1 + math.exp(-2 * scale)) ** bits - 1)
-
-
 def _recognised(task: MonoidTask, seed: int, count: int, length: int, dtype: str):
     """(T, words with errors, cells wrongly selected, least margins of predictor and planner, eps) of real runs."""
 
     def job():
         circuit = tree(task, length)
-        labels = task.labels(words_of(task, seed, count, length))
+        words = words_of(task, seed, count, length)
         denoiser, planner, positions = explicit_denoiser(circuit, dtype=DTYPES[dtype])
         run = _run(circuit, planner, positions, jax.random.key(seed))
-        out = run(denoiser.weights, jnp.asarray(canvas(circuit, labels)))
-        wrong = int((np.asarray(out.tokens) != evaluate(circuit, labels).tokens).any(1).sum())
+        out = run(denoiser.weights, jnp.asarray(canvas(circuit, words)))
+        wrong = int((np.asarray(out.tokens) != evaluate(circuit, words).tokens).any(1).sum())
         least, selected = [math.inf, math.inf], 0
         for s in range(circuit.steps):
             ready = jnp.broadcast_to(jnp.asarray(circuit.step == s + 1), out.tokens.shape)
             found = margins(denoiser.weights, circuit, positions, out.trace.tokens[s], ready)
             least = [min(least[0], found.predictor), min(least[1], found.planner)]
             selected += found.wrong
-        bits = positions.own.shape[1]
-        eps = _off_target(circuit.length, bits, safe_scale(circuit.length, bits))
+        eps = off_target(circuit, safe_scale(circuit))
         return [trace_counts(out.trace, circuit.vocab).steps, wrong, selected, *least, eps]
 
     return job
@@ -90,8 +87,8 @@ def _sweep(task: MonoidTask, seed: int, c):
 
     def job():
         circuit = tree(task, c.length)
-        labels = task.labels(words_of(task, seed, c.words, c.length))
-        right, tokens = evaluate(circuit, labels).tokens, jnp.asarray(canvas(circuit, labels))
+        words = words_of(task, seed, c.words, c.length)
+        right, tokens = evaluate(circuit, words).tokens, jnp.asarray(canvas(circuit, words))
         _, planner, positions = explicit_denoiser(circuit)
         run = _run(circuit, planner, positions, jax.random.key(seed))
         found = (run(explicit_denoiser(circuit, scale)[0].weights, tokens).tokens for scale in c.scales)
@@ -115,8 +112,7 @@ def _told(c, names: list[str], left_out: list[str], values: Mapping[str, np.ndar
     sweep = []
     for k, scale in enumerate(c.sweep.scales):
         wrong = {name: f"{int(values[f'scales, {name}'][k])} of {c.sweep.words}" for name in names}
-        cells = 2 * c.sweep.length - 1
-        eps = _off_target(cells, cells.bit_length(), scale)
+        eps = off_target(tree(monoid_task(parity()), c.sweep.length), scale)
         sweep.append({"c": scale, "eps at most": f"{eps:.3g}", "margin at least": f"{1 - 4 * eps:.3g}"} | wrong)
     for dtype in c.dtypes if names else ():
         lengths = [n for n in c.lengths if n > 1]

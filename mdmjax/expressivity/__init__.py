@@ -10,6 +10,16 @@ the planners `Dependency` and `AtSteps`, and by a transformer with weights writt
 MDM as one, equal step by step. `unmasked_by_causal` and `causal_by_unmasked` are two kinds of attention by each other.
 `accounting` has the steps and cells of all of these; `order_statistics` says how often a planner writes a circuit in a
 valid order.
+
+What the paper calls, and what it is here:
+
+    MDM[T, P]: planner and predictor   a planner and a denoiser of `sampling.sample`; `Explicit` and `Headed` from one
+                                       network
+    PLT[T, P]                          `Looped`, of a `networks.PaddedLooped` or of any block
+    CoT[T]                             `chain_of_thought`, a symbol a step
+    pCoT[T, P]                         the causal side of `unmasked_by_causal` and `causal_by_unmasked`
+    resampling                         `AtSteps`, `Headed(resample=True)`
+    uniform unmasking                  `sampling.FirstHitting` (one cell a step), `sampling.Ancestral`
 """
 
 from mdmjax.expressivity import accounting
@@ -17,7 +27,15 @@ from mdmjax.expressivity.automata import Automaton, a5, ends_with, minimised, pa
 from mdmjax.expressivity.circuits import Circuit, Counts, Run, Stages, canvas, evaluate, read
 from mdmjax.expressivity.converters import GumbelMax, LoopedAsDenoiser, engine_noise, mdm_as_looped
 from mdmjax.expressivity.decoding import AtSteps, Dependency, Headed, Predictor, trace_counts, valid_orders, with_head
-from mdmjax.expressivity.explicit import Explicit, Positions, explicit_denoiser, margins, safe_scale, sharp_scale
+from mdmjax.expressivity.explicit import (
+    Explicit,
+    Positions,
+    explicit_denoiser,
+    margins,
+    off_target,
+    safe_scale,
+    sharp_scale,
+)
 from mdmjax.expressivity.learning import CircuitSteps, at_once, share_right
 from mdmjax.expressivity.looped import FixedPoint, Looped, padded
 from mdmjax.expressivity.monoids import MonoidTask, monoid_task
@@ -63,6 +81,7 @@ __all__ = [
     "mdm_as_looped",
     "minimised",
     "monoid_task",
+    "off_target",
     "order_statistics",
     "padded",
     "parity",

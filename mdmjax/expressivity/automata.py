@@ -5,6 +5,8 @@ Symbols are numbered in the order of the alphabet, states from 0. A word is a ro
 
 import dataclasses
 from collections.abc import Sequence
+from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -14,7 +16,8 @@ from jaxtyping import Bool, Int
 class Automaton:
     """A complete deterministic automaton: in state q it reads the symbol a and goes to delta[a, q].
 
-    ValueError where there is no start state, a state is not in 0..Q-1, or the alphabet has not one symbol a row.
+    ValueError where there is no start state, a state is not in 0..Q-1, `accepting` does not say True or False of each
+    state, or the alphabet has not one symbol a row.
     """
 
     delta: Int[np.ndarray, "S Q"]
@@ -23,7 +26,7 @@ class Automaton:
     symbols: tuple[str, ...]
 
     def __post_init__(self):
-        delta = np.asarray(self.delta)
+        delta, accepting, symbols = np.asarray(self.delta), np.asarray(self.accepting), tuple(self.symbols)
         if delta.ndim != 2 or 0 in delta.shape or not np.issubdtype(delta.dtype, np.integer):
             raise ValueError(
                 f"delta {delta.dtype}{list(delta.shape)}: must be integers [symbols, states], at least one"
@@ -31,17 +34,26 @@ class Automaton:
         states = delta.shape[1]
         if delta.min() < 0 or delta.max() >= states:
             raise ValueError(f"delta leads to states {delta.min()}..{delta.max()}: they must be in 0..{states - 1}")
-        if self.start is None or not 0 <= self.start < states:
-            raise ValueError(f"start={self.start}: an automaton needs a start state in 0..{states - 1}")
-        if np.shape(self.accepting) != (states,):
+        whole = isinstance(self.start, int | np.integer) and not isinstance(self.start, bool)
+        if not whole or not 0 <= self.start < states:
+            raise ValueError(f"start={self.start!r}: an automaton needs a start state in 0..{states - 1}")
+        if accepting.dtype != bool or accepting.shape != (states,):
             raise ValueError(
-                f"accepting {list(np.shape(self.accepting))}: must say of each of {states} states if it is"
+                f"accepting {accepting.dtype}{list(accepting.shape)}: must say True or False of each of {states} states"
             )
-        if len(self.symbols) != len(delta) or len(set(self.symbols)) != len(delta):
-            raise ValueError(f"symbols={self.symbols}: must be {len(delta)} different ones, one for each row of delta")
+        if len(symbols) != len(delta) or len(set(symbols)) != len(delta):
+            raise ValueError(f"symbols={symbols}: must be {len(delta)} different ones, one for each row of delta")
+        made = dict(delta=delta.astype(np.int32), accepting=accepting.copy(), start=int(self.start), symbols=symbols)
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     def encode(self, words: Sequence[str]) -> Int[np.ndarray, "B N"]:
-        """Words of one length as rows of symbol numbers. ValueError for other symbols, unequal lengths and none."""
+        """Words of one length as rows of symbol numbers.
+
+        ValueError for a word that is in no list, for other symbols, unequal lengths and none.
+        """
+        if isinstance(words, str):
+            raise ValueError(f"words={words!r}: must be a list of words, such as [{words!r}]")
         number = {symbol: a for a, symbol in enumerate(self.symbols)}
         for word in words:
             for symbol in word:
@@ -65,13 +77,22 @@ class Automaton:
         return self.accepting[self.states(words)[:, -1]]
 
 
-def check_words(words: Int[np.ndarray, "B N"], symbols: int) -> None:
-    """ValueError for words without a symbol, and for symbols outside 0..S-1."""
+def check_words(words: Any, symbols: int) -> None:
+    """ValueError for what is no array of integers [B, N] with N >= 1, and for symbols outside 0..S-1."""
+    if not isinstance(words, np.ndarray) or words.ndim != 2 or not np.issubdtype(words.dtype, np.integer):
+        found = f"{words.dtype}{list(words.shape)}" if isinstance(words, np.ndarray) else type(words).__name__
+        raise ValueError(f"words {found}: must be a NumPy array of integers [B, N]")
     if words.shape[1] < 1:
         raise ValueError("words of length N=0: N must be >= 1")
     if words.size and (words.min() < 0 or words.max() >= symbols):
         row, i = np.argwhere((words < 0) | (words >= symbols))[0]
         raise ValueError(f"words[{row}, {i}] = {words[row, i]}: a symbol must be in 0..{symbols - 1}")
+
+
+def check_alphabet(alphabet: str) -> None:
+    """ValueError for an alphabet without a symbol, or with one twice."""
+    if not alphabet or len(set(alphabet)) != len(alphabet):
+        raise ValueError(f"alphabet={alphabet!r}: must be at least one symbol, each once")
 
 
 def minimised(automaton: Automaton) -> Automaton:
@@ -87,7 +108,10 @@ def minimised(automaton: Automaton) -> Automaton:
     delta, accepting = place[automaton.delta[:, order]], automaton.accepting[order]
     kind, kinds = accepting.astype(np.int64), len(np.unique(accepting))
     while True:
-        kind = np.unique(np.concatenate([kind[None], kind[delta]]), axis=1, return_inverse=True)[1].reshape(-1)
+        finer = kind
+        for after in kind[delta]:
+            finer = np.unique(finer * (kind.max() + 1) + after, return_inverse=True)[1]
+        kind = finer
         if kind.max() + 1 == kinds:
             break
         kinds = kind.max() + 1
@@ -100,13 +124,17 @@ def minimised(automaton: Automaton) -> Automaton:
 def permutations(generators: Sequence[Sequence[int]]) -> Automaton:
     """The word problem of a group of permutations, as an action: symbol a moves point q to generators[a][q].
 
-    A word is accepted where it brings point 0 back. Symbols are a, b, c, ... ValueError for what is no permutation.
+    A word is accepted where it brings point 0 back. Symbols are a, b, c, ... ValueError for what is no permutation,
+    for permutations of different sets of points, for none, and for more than 26.
     """
+    if not 1 <= len(generators) <= len(ascii_lowercase) or len({len(g) for g in generators}) > 1:
+        sizes = [len(g) for g in generators]
+        raise ValueError(f"generators of {sizes} points: must be 1..26 permutations of the same points")
     for generator in generators:
-        if sorted(generator) != list(range(len(generator))):
+        if not generator or sorted(generator) != list(range(len(generator))):
             raise ValueError(f"generator {tuple(generator)}: must be a permutation of 0..{len(generator) - 1}")
     points = len(generators[0])
-    symbols = tuple(chr(ord("a") + a) for a in range(len(generators)))
+    symbols = tuple(ascii_lowercase[: len(generators)])
     return Automaton(np.array(generators, np.int32), 0, np.arange(points) == 0, symbols)
 
 
@@ -133,8 +161,9 @@ def s5() -> Automaton:
 def ends_with(suffix: str, alphabet: str) -> Automaton:
     """All words that end with `suffix`: states are lengths of its prefixes (Knuth, Morris and Pratt, 1977).
 
-    ValueError for a suffix that is empty or has a symbol outside the alphabet.
+    ValueError for an alphabet with a symbol twice, and a suffix that is empty or has a symbol outside of it.
     """
+    check_alphabet(alphabet)
     if not suffix or not set(suffix) <= set(alphabet):
         raise ValueError(f"suffix={suffix!r}: must be at least one symbol of the alphabet {alphabet!r}")
     longest = lambda text: next(k for k in range(len(suffix), -1, -1) if text.endswith(suffix[:k]))

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mdmjax.expressivity.automata import check_words
+
 
 class Counts(NamedTuple):
     """What a run took. Of a batch: the same for every row."""
@@ -43,6 +45,7 @@ class Circuit:
     """
 
     op: Int[np.ndarray, "V V"]
+    symbols: Int[np.ndarray, "S"]  # the token of each symbol
     inputs: int  # N
     left: Int[np.ndarray, "L"]
     right: Int[np.ndarray, "L"]
@@ -51,7 +54,6 @@ class Circuit:
     readout: Int[np.ndarray, "R"]
     readout_right: Int[np.ndarray, "R"] | None = None
     constant: int | None = None  # the token of the last cell; None: there is no such cell
-    offset: int = 0  # token of the input symbol with label 0
 
     @property
     def vocab(self) -> int:
@@ -88,6 +90,7 @@ class Stages:
     """A computation in place: at step s the cells `writes[s]` become op[left[s], right[s]], all reads before writes."""
 
     op: Int[np.ndarray, "V V"]
+    symbols: Int[np.ndarray, "S"]
     inputs: int
     left: Int[np.ndarray, "T L"]
     right: Int[np.ndarray, "T L"]
@@ -95,7 +98,6 @@ class Stages:
     readout: Int[np.ndarray, "R"]
     readout_right: None = None
     constant: int | None = None
-    offset: int = 0
 
     @property
     def vocab(self) -> int:
@@ -129,22 +131,28 @@ class Stages:
         return self.writes
 
 
+def written_once(circuit: Circuit | Stages) -> Circuit:
+    """The circuit itself. ValueError for `Stages`, of which what writes each cell once makes nothing."""
+    if isinstance(circuit, Stages):
+        raise ValueError("a `Stages` writes in place: use `AtSteps`, or a `Circuit`")
+    return circuit
+
+
 def step_number(t: Float[Array, "B"], steps: int) -> Int[Array, "B"]:
     """s of t = 1 - s/T."""
     return steps - jnp.round(t * steps).astype(jnp.int32)
 
 
 def canvas(circuit: Circuit | Stages, words: Int[np.ndarray, "B N"]) -> Int[np.ndarray, "B L"]:
-    """The canvas before the first step: labels of the symbols, masks V, the constant.
+    """The canvas before the first step: tokens of the words' symbols, masks V, the constant.
 
-    ValueError for words of another length than the circuit's, and labels outside the vocabulary.
+    Words are of symbols 0..S-1, for every circuit. ValueError for other symbols and words of another length than N.
     """
+    check_words(words, len(circuit.symbols))
     if words.shape[1] != circuit.inputs:
         raise ValueError(f"words of {words.shape[1]} symbols: this circuit is for N={circuit.inputs}")
-    if words.size and not 0 <= words.min() <= words.max() < circuit.vocab - circuit.offset:
-        raise ValueError(f"labels {words.min()}..{words.max()}: must be in 0..{circuit.vocab - circuit.offset - 1}")
     tokens = np.full((len(words), circuit.length), circuit.vocab, np.int32)
-    tokens[:, : circuit.inputs] = words + circuit.offset
+    tokens[:, : circuit.inputs] = circuit.symbols[words]
     if circuit.constant is not None:
         tokens[:, -1] = circuit.constant
     return tokens
@@ -163,7 +171,7 @@ def read(circuit: Circuit | Stages, tokens: Int[np.ndarray, "B L"]) -> Int[np.nd
 def evaluate(circuit: Circuit | Stages, words: Int[np.ndarray, "B N"]) -> Run:
     """The whole run on integers, a batch at once: a step is one look-up for each cell that it writes.
 
-    On the host, in O(T + writes) look-ups. ValueError as `canvas`.
+    Words are of symbols. On the host, in O(T + writes) look-ups. ValueError as `canvas`.
     """
     cells = np.ascontiguousarray(canvas(circuit, words).T.astype(np.min_scalar_type(circuit.vocab)))
     vocab, in_place = circuit.vocab, isinstance(circuit, Stages)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import Denoiser
+from mdmjax.expressivity.automata import check_words
 from mdmjax.expressivity.circuits import step_number
 from mdmjax.expressivity.decoding import AtSteps
 from mdmjax.expressivity.looped import FixedPoint, Looped, padded
@@ -29,7 +30,8 @@ class LoopedAsDenoiser:
     the last full layer says. A call does one loop, and is certain of every cell. Noise [T, ...] is that of the loop, by
     the time 1 - s/T.
 
-    ValueError where the vocabulary of the input does not fit into 2^b tokens.
+    ValueError where the vocabulary of the input does not fit into 2^b tokens, for sizes that are not those of the
+    looped network, and for noise that is not [T, B, ...].
     """
 
     looped: Looped
@@ -46,6 +48,19 @@ class LoopedAsDenoiser:
             raise ValueError(
                 f"{self.blank} symbols: bits={self.looped.point.bits} leave tokens for {self.looped.point.codes}"
             )
+        for name, least in dict(inputs=1, padding=0, width=1, blank=1, steps=0).items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
+        rows = jax.ShapeDtypeStruct((1, self.inputs + self.padding), jnp.int32)
+        try:
+            stream = jax.eval_shape(self.looped.first, rows)
+        except ValueError as error:
+            raise ValueError(f"inputs={self.inputs}, padding={self.padding}: {error}") from error
+        if stream.shape[2] != self.width:
+            raise ValueError(f"width={self.width}: the looped network has {stream.shape[2]} numbers a cell")
+        for x in jax.tree.leaves(self.noise):
+            if np.ndim(x) < 2 or len(x) != self.steps:
+                raise ValueError(f"noise {list(np.shape(x))}: must be [T, B, ...] with T = steps = {self.steps}")
 
     @property
     def vocab(self) -> int:
@@ -58,16 +73,28 @@ class LoopedAsDenoiser:
         return (self.inputs + self.padding) * self.width
 
     @property
+    def outputs(self) -> int:
+        """(N + P) D cells, or with `write_once` T times as many."""
+        return self.layer * (self.steps if self.write_once else 1)
+
+    @property
     def planner(self) -> AtSteps:
         """Selects all cells at each of T steps; with `write_once` the next layer."""
-        cells = np.arange(self.inputs + self.layer * (self.steps if self.write_once else 1)) - self.inputs
+        cells = np.arange(self.inputs + self.outputs) - self.inputs
         if not self.write_once:
             return AtSteps.everywhere(self.steps, cells < 0)
         return AtSteps((cells >= 0) & (cells // self.layer == np.arange(self.steps)[:, None]))
 
     def canvas(self, words: Int[Array, "B N"]) -> Int[Array, "B L"]:
-        """Words before masks in all cells."""
-        return padded(words, self.layer * (self.steps if self.write_once else 1), self.vocab)
+        """Words before masks in all cells.
+
+        ValueError for words of another length than N, and outside of jit for symbols outside 0..blank - 1.
+        """
+        if words.shape[1] != self.inputs:
+            raise ValueError(f"words of {words.shape[1]} symbols: this network is for inputs={self.inputs}")
+        if not isinstance(words, jax.core.Tracer):
+            check_words(np.asarray(words), self.blank)
+        return padded(words, self.outputs, self.vocab)
 
     def codes(self, tokens: Int[Array, "B L"], layer: int = 0) -> Int[Array, "B S D"]:
         """The stream that a canvas holds, in its layer of that number."""
@@ -78,6 +105,8 @@ class LoopedAsDenoiser:
     def __call__(
         self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None = None, *, at: Int[Array, "B K"] | None = None
     ) -> Float[Array, "B K V"]:
+        if tokens.shape[1] != self.inputs + self.outputs:
+            raise ValueError(f"rows of {tokens.shape[1]} cells: the canvas has {self.inputs + self.outputs}")
         rows = padded(tokens[:, : self.inputs], self.padding, self.blank)
         layers = tokens[:, self.inputs :].reshape(len(tokens), -1, self.layer)
         done = (layers < self.vocab).all(2).sum(1)  # full layers
@@ -86,8 +115,11 @@ class LoopedAsDenoiser:
         before = jnp.where((done == 0)[:, None, None], self.looped.first(rows), stream)
         noise = None
         if self.noise is not None:
+            of = {np.shape(x)[1] for x in jax.tree.leaves(self.noise)}
+            if of - {len(tokens)}:
+                raise ValueError(f"noise for {max(of)} rows: the canvas has {len(tokens)}")
             step = done if self.write_once else step_number(_asked(t), self.steps)
-            mine = lambda x: x[jnp.clip(step, 0, self.steps - 1), jnp.arange(len(tokens))]
+            mine = lambda x: jnp.asarray(x)[jnp.clip(step, 0, self.steps - 1), jnp.arange(len(tokens))]
             noise = jax.tree.map(mine, self.noise)
         after = (self.looped.step(before, noise) - self.looped.point.low).reshape(len(tokens), -1)
         at = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape) if at is None else at

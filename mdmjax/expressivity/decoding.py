@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import KEEP, UNMASK, Trace, Turn
-from mdmjax.expressivity.circuits import Circuit, Counts, Stages
+from mdmjax.expressivity.circuits import Circuit, Counts, Stages, written_once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,15 +48,20 @@ class Dependency:
     """Writes every masked cell whose two operands are known, as soon as they are: `steps` calls, nothing is rewritten.
 
     It sees which cells are masked and not what stands in the others. `left`, `right` [L] are the operands' positions.
+    ValueError for steps < 0.
     """
 
     left: Int[np.ndarray, "L"]
     right: Int[np.ndarray, "L"]
     steps: int
 
+    def __post_init__(self):
+        _check_steps(self.steps)
+
     @classmethod
-    def of(cls, circuit: Circuit) -> "Dependency":
-        """The planner of a circuit."""
+    def of(cls, circuit: Circuit | Stages) -> "Dependency":
+        """The planner of a circuit. ValueError for `Stages`."""
+        circuit = written_once(circuit)
         return cls(circuit.left, circuit.right, circuit.steps)
 
     def calls(self, length: int) -> int:
@@ -120,11 +125,14 @@ class Headed:
     """The planner that is a part of the network: a cell is selected where the network's score of it is above 0.
 
     The score is the mean of the logits, which their softmax does not see (`with_head`). Masked cells are asked until
-    none is left; with `resample` all that are not given, at each of `steps` calls.
+    none is left; with `resample` all that are not given, at each of `steps` calls. ValueError for steps < 0.
     """
 
     steps: int
     resample: bool = False
+
+    def __post_init__(self):
+        _check_steps(self.steps)
 
     def score(self, logits: Float[Array, "V"], token: Int[Array, ""]) -> Float[Array, ""]:
         """The planner's score of a cell."""
@@ -151,6 +159,11 @@ class Headed:
 def with_head(logits: Float[Array, "*n V"], score: Float[Array, "*n"]) -> Float[Array, "*n V"]:
     """The same law of tokens with the planner's score as the mean of its logits: what `Headed` reads."""
     return logits - logits.mean(-1, keepdims=True) + score[..., None]
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 0:
+        raise ValueError(f"steps={steps}: must be >= 0")
 
 
 def _time(step: Int[Array, ""], steps: int) -> Float[Array, ""]:

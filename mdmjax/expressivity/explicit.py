@@ -13,6 +13,7 @@ others sum to <= 2 eps, and |score| >= 1/2 - 2 eps. eps <= (cells - 1) e^{-2c}, 
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,18 +21,40 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mdmjax.expressivity.circuits import Circuit
+from mdmjax.expressivity.circuits import Circuit, Stages, written_once
 from mdmjax.expressivity.decoding import Headed, with_head
 
+FLOATS = ("float64", "float32", "bfloat16", "float16")
+SHARPEST = 2.0**16  # so that float32 holds the planner's score beside logits that are so large
 
-def safe_scale(cells: int, bits: int) -> float:
+
+def code_bits(circuit: Circuit) -> int:
+    """Bits of the codes of a circuit's cells."""
+    return max(1, int(circuit.ids.max()).bit_length())
+
+
+def safe_scale(circuit: Circuit) -> float:
     """c = ln(64 cells) / 2, with which eps < 1/64."""
-    return 0.5 * math.log(64 * cells)
+    return 0.5 * math.log(64 * circuit.length)
 
 
-def sharp_scale(cells: int, bits: int) -> float:
-    """c = ln(64 bits) / 2 + 0.01, with which eps is about 1/64: it grows as log log of the number of cells."""
-    return 0.5 * math.log(64 * bits) + 0.01
+def sharp_scale(circuit: Circuit) -> float:
+    """c = ln(64 bits) / 2 + 0.01, with which eps < 1/64 too: it grows as log log of the number of cells."""
+    return 0.5 * math.log(64 * code_bits(circuit)) + 0.01
+
+
+SCALES = {"safe": safe_scale, "sharp": sharp_scale}
+
+
+def off_target(circuit: Circuit, scale: float) -> float:
+    """The bound on eps, the mass that a head has off its target: the lesser of (cells - 1) e^{-2c} and
+
+        (1 + e^{-2c})^bits - 1.
+
+    In exact arithmetic.
+    """
+    miss = math.exp(-2 * scale)
+    return min((circuit.length - 1) * miss, math.expm1(code_bits(circuit) * math.log1p(miss)))
 
 
 @jax.tree_util.register_dataclass
@@ -59,7 +82,7 @@ class Weights(NamedTuple):
 
 def positional_inputs(circuit: Circuit) -> Positions:
     """Codes of the numbers `circuit.ids`, least significant bit first: of a tree, bits of h, 2h and 2h + 1."""
-    bits = max(1, int(circuit.ids.max()).bit_length())
+    bits = code_bits(circuit)
     code = lambda ids: jnp.asarray((ids[:, None] >> np.arange(bits)) % 2 * 2.0 - 1)
     ids = circuit.ids
     return Positions(
@@ -68,7 +91,19 @@ def positional_inputs(circuit: Circuit) -> Positions:
 
 
 def explicit_weights(op: Int[np.ndarray, "V V"], bits: int, scale: float, dtype: Any = jnp.float32) -> Weights:
-    """The weights of a layer that applies `op` (no unit for pairs with -1), scores being multiplied by c = `scale`."""
+    """The weights of a layer that applies `op` (no unit for pairs with -1), scores being multiplied by c = `scale`.
+
+    ValueError for a dtype that is none of `FLOATS`, for float64 where JAX does not have it, and for a scale that is not
+    above 0 or with which a hit, bits * c, is more than the dtype has numbers for.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.name not in FLOATS:
+        raise ValueError(f"dtype={dtype.name}: must be one of {', '.join(FLOATS)}")
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError("dtype=float64: JAX has it only where jax_enable_x64 is set")
+    least, most = float(jnp.finfo(dtype).tiny), float(jnp.finfo(dtype).max) / bits
+    if not least <= scale <= most:
+        raise ValueError(f"scale={scale}: must be in {least:.3g}..{most:.3g} for codes of {bits} bits in {dtype.name}")
     vocab = len(op)
     seen, width = vocab + 1, vocab + 2 + 3 * bits
     place = lambda start: np.eye(width)[:, start : start + bits]
@@ -93,9 +128,8 @@ def explicit_weights(op: Int[np.ndarray, "V V"], bits: int, scale: float, dtype:
 def layer(
     weights: Weights, tokens: Int[Array, "B L"], positions: Positions, at: Int[Array, "B K"] | None = None
 ) -> tuple[Float[Array, "B K V"], Float[Array, "B K"]]:
-    """(logits, planner's scores) at the cells `at`, by default all. In the dtype of the weights, sums included.
-
-    Padding reads as the mask.
+    """(logits, planner's scores) at the cells `at`, by default all. In the dtype of the weights, sums included,
+    but for the denominator of a softmax, which JAX adds up in float32 and rounds. Padding reads as the mask.
     """
     dtype, vocab = weights.key.dtype, weights.out.shape[1]
     token = jax.nn.one_hot(jnp.minimum(tokens, vocab), vocab + 1, dtype=dtype)
@@ -113,12 +147,19 @@ def layer(
 class Explicit:
     """The layer as a denoiser whose logits carry the planner's score as their mean, for the planner `Headed`.
 
-    Logits are multiplied by `sharpness`, so that a draw at temperature 1 is nearly the argmax.
+    Logits are multiplied by s = `sharpness`, so that a draw at temperature 1 is nearly the argmax: at a cell that is
+    ready it is another token with probability at most (V - 1) e^{-s (1 - 4 eps)}, by default below 1e-50 V where eps <
+    1/64, and at s = 32 below 1e-12 V. In float32 the planner's score, the mean of the logits, is known to about
+    s 2^-22, which has to stay far below 1/2 - 2 eps. ValueError for s outside (0, 2^16].
     """
 
     weights: Weights
     positions: Positions
-    sharpness: float = 1.0
+    sharpness: float = 128.0
+
+    def __post_init__(self):
+        if not 0 < self.sharpness <= SHARPEST:
+            raise ValueError(f"sharpness={self.sharpness}: must be above 0, and at most {SHARPEST:.0f}")
 
     def __call__(
         self, tokens: Int[Array, "B L"], t: Float[Array, "B"] | None = None, *, at: Int[Array, "B K"] | None = None
@@ -128,18 +169,22 @@ class Explicit:
 
 
 def explicit_denoiser(
-    circuit: Circuit, scale: float | None = None, dtype: Any = jnp.float32
+    circuit: Circuit | Stages, scale: float | str | Callable[[Circuit], float] = "safe", dtype: Any = jnp.float32
 ) -> tuple[Explicit, Headed, Positions]:
-    """(denoiser, planner, positional inputs) of a circuit; c = `scale`, by default `safe_scale`.
+    """(denoiser, planner, positional inputs) of a circuit. c = `scale`: a number, "safe" (`safe_scale`), "sharp"
+    (`sharp_scale`, smaller for large circuits) or a function of the circuit.
 
-    They run in `sampling.sample` as any others do, on `circuits.canvas`. ValueError for a scale that is not above 0.
+    They run in `sampling.sample` as any others do, on `circuits.canvas`, at temperature 0 or 1. ValueError for
+    `Stages`, for another name of a scale, and as `explicit_weights`.
     """
+    circuit = written_once(circuit)
+    if isinstance(scale, str) and scale not in SCALES:
+        raise ValueError(f"scale={scale!r}: must be a number, a function of the circuit, or one of {', '.join(SCALES)}")
+    scale = SCALES[scale] if isinstance(scale, str) else scale
+    scale = scale(circuit) if callable(scale) else scale
+    weights = explicit_weights(circuit.op, code_bits(circuit), scale, dtype)
     positions = positional_inputs(circuit)
-    bits = positions.own.shape[1]
-    scale = safe_scale(circuit.length, bits) if scale is None else scale
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale={scale}: must be above 0 and finite")
-    return Explicit(explicit_weights(circuit.op, bits, scale, dtype), positions), Headed(circuit.steps), positions
+    return Explicit(weights, positions), Headed(circuit.steps), positions
 
 
 _layer = jax.jit(layer)

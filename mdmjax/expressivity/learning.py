@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mdmjax.base import Draws
-from mdmjax.expressivity.circuits import Circuit
+from mdmjax.expressivity.circuits import Circuit, Stages, written_once
 from mdmjax.process.draws import Law, Rates
 from mdmjax.process.spreads import systematic
 
@@ -24,14 +24,15 @@ class CircuitSteps(Law):
         sum_cells -log p(cell | the canvas before its step),
 
     -log p of the canvas where the cells of a step are drawn together, in nats: no bound is left. Of a circuit whose
-    steps are all 1 (`at_once`) it is the loss of a model that has one step. ValueError for a circuit without steps.
+    steps are all 1 (`at_once`) it is the loss of a model that has one step. ValueError for a circuit without steps, and
+    for `Stages`.
     """
 
-    circuit: Circuit
+    circuit: Circuit | Stages
     spread: Callable = systematic
 
     def __post_init__(self):
-        if self.circuit.steps < 1:
+        if written_once(self.circuit).steps < 1:
             raise ValueError("a circuit of N=1 writes no cell: there is nothing to learn")
 
     def rates(self, key: Key[Array, ""], ids: Int[Array, "B"], eligible: Bool[Array, "B L"], *, batch: int) -> Rates:
@@ -48,8 +49,12 @@ class CircuitSteps(Law):
         return Draws(ids, rates.t, (mine >= step) & eligible, weights, rates.groups, "circuit_steps")
 
 
-def at_once(circuit: Circuit) -> Circuit:
-    """The same cells, all of them written at step 1: what a model does that has a single step."""
+def at_once(circuit: Circuit | Stages) -> Circuit:
+    """The same cells, all of them written at step 1: what a model does that has a single step.
+
+    ValueError for `Stages`.
+    """
+    circuit = written_once(circuit)
     return dataclasses.replace(circuit, step=(circuit.step > 0).astype(circuit.step.dtype))
 
 

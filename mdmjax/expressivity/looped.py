@@ -10,21 +10,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
 @dataclasses.dataclass(frozen=True)
 class FixedPoint:
-    """b bits of which s are behind the point. ValueError for bits outside 2..16, and fraction outside 0..30."""
+    """b bits of which s are behind the point. In float32 or wider, where every code is exact.
+
+    ValueError for bits that are no integer in 2..16, and fraction that is none in 0..30.
+    """
 
     bits: int
     fraction: int
 
     def __post_init__(self):
-        if not 2 <= self.bits <= 16:
-            raise ValueError(f"bits={self.bits}: must be in 2..16")
-        if not 0 <= self.fraction <= 30:
-            raise ValueError(f"fraction={self.fraction}: must be in 0..30")
+        for name, least, most in (("bits", 2, 16), ("fraction", 0, 30)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or not least <= value <= most:
+                raise ValueError(f"{name}={value}: must be in {least}..{most}, an integer")
 
     @property
     def low(self) -> int:
@@ -38,15 +42,15 @@ class FixedPoint:
 
     def encode(self, x: Float[Array, "*n"]) -> Int[Array, "*n"]:
         """clip(round(x 2^s)), halves to even."""
-        return jnp.clip(jnp.round(x * 2.0**self.fraction), self.low, -self.low - 1).astype(jnp.int32)
+        return jnp.clip(jnp.round(_wide(x) * 2.0**self.fraction), self.low, -self.low - 1).astype(jnp.int32)
 
     def decode(self, codes: Int[Array, "*n"]) -> Float[Array, "*n"]:
         """k / 2^s."""
         return codes.astype(jnp.result_type(float)) / 2.0**self.fraction
 
     def round(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
-        """The nearest number that has a code."""
-        return self.decode(self.encode(x)).astype(x.dtype)
+        """The nearest number that has a code. In float32 of what is narrower, which has not room for every code."""
+        return self.decode(self.encode(x)).astype(_wide(x).dtype)
 
     def round_all(self, params: Any) -> Any:
         """Every leaf of a pytree rounded: parameters of so many bits."""
@@ -54,9 +58,13 @@ class FixedPoint:
 
     def distance(self, x: Float[Array, "*n"]) -> Float[Array, "*n"]:
         """How far x is from where its code changes: within the error of float arithmetic it is not decided."""
-        scaled = x * 2.0**self.fraction
+        scaled = _wide(x) * 2.0**self.fraction
         boundary = jnp.clip(jnp.floor(scaled) + 0.5, self.low + 0.5, -self.low - 1.5)
         return jnp.abs(scaled - boundary) / 2.0**self.fraction
+
+
+def _wide(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from mdmjax.base import Estimate, Planner
-from mdmjax.expressivity.circuits import Circuit, canvas
+from mdmjax.expressivity.circuits import Circuit, Stages, canvas, written_once
 from mdmjax.expressivity.decoding import Predictor, valid_orders
 from mdmjax.expressivity.trees import check_length
 from mdmjax.sampling import TokenDraw, sample
@@ -55,11 +55,13 @@ def tree_steps_probability(length: int, steps: int) -> Fraction:
     return Fraction(ways[1][-1] if length > 1 else 1, steps ** (length - 1))
 
 
-def order_statistics(circuit: Circuit, planner: Planner, key: Key[Array, ""], rows: int) -> Estimate:
-    """The share of `rows` runs of the engine that write in a valid order, on words of label 0. Consumes the key.
+def order_statistics(circuit: Circuit | Stages, planner: Planner, key: Key[Array, ""], rows: int) -> Estimate:
+    """The share of `rows` runs of the engine that write in a valid order, on words of the first symbol repeated.
 
-    The order of a planner that does not look at tokens is that of any word. ValueError for rows < 2.
+    Consumes the key. The order of a planner that does not look at tokens is that of any word. ValueError for rows < 2,
+    and for `Stages`.
     """
+    circuit = written_once(circuit)
     if rows < 2:
         raise ValueError(f"rows={rows}: an error bar needs at least 2")
     words = np.zeros((rows, circuit.inputs), np.int32)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdmjax.expressivity.automata import Automaton, minimised
+from mdmjax.expressivity.automata import Automaton, check_alphabet, minimised
 
 MAX_STATES = 4096  # of the automaton before it is made minimal
 MAX_PARTS = 20_000  # of the nondeterministic one
@@ -24,44 +24,74 @@ class _Machine(NamedTuple):
         return len(self.free) - 1
 
 
-def regular_expression(pattern: str, alphabet: str, max_states: int = MAX_STATES) -> Automaton:
+def regular_expression(pattern: str | None, alphabet: str, max_states: int = MAX_STATES) -> Automaton:
     """The minimal automaton of the words over `alphabet` that match all of `pattern`.
 
     Understood are symbols, `.` (any symbol), `[ab]`, `[a-c]`, `[^a]`, `(...)`, `|`, `*`, `+`, `?`, `{m}`, `{m,}`,
-    `{m,n}` and `\\` before a symbol that would mean one of these. ValueError that says where and what for everything
-    else, for symbols outside the alphabet, and above `max_states` states.
+    `{m,n}`, and `\\` before a symbol that is no letter or digit (before these it means something else, as in `\\d`).
+    ValueError that says where and what for everything else, for symbols outside the alphabet, and above `max_states`
+    states.
     """
-    if not alphabet or len(set(alphabet)) != len(alphabet):
-        raise ValueError(f"alphabet={alphabet!r}: must be at least one symbol, each once")
-    tree = _Parser(pattern, alphabet).parse()
+    if not isinstance(pattern, str):
+        raise ValueError(f"pattern={pattern!r}: must be a string")
+    check_alphabet(alphabet)
     machine = _Machine([], [])
-    start, end = _build(machine, tree)
-
-    def closed(states):
-        found, stack = set(states), list(states)
-        while stack:
-            for after in machine.free[stack.pop()]:
-                if after not in found:
-                    found.add(after)
-                    stack.append(after)
-        return frozenset(found)
-
-    order = [closed([start])]
-    number, rows = {order[0]: 0}, []
+    start, end = _build(machine, _Parser(pattern, alphabet).parse())
+    readers, closed = _closures(machine, end)
+    width = -(-(len(readers) + 1) // 64) * 8  # bytes of a subset of the readers and the end
+    packed = lambda masks: np.frombuffer(b"".join(m.to_bytes(width, "little") for m in masks), np.uint64)
+    rows = []
+    for symbol in alphabet:
+        after = (machine.read[q] for q in readers)
+        masks = [closed[to] if symbol in symbols else 0 for symbols, to in after]
+        rows.append(packed(masks).reshape(len(readers), width // 8))
+    order = [packed([closed[start]]).tobytes()]
+    number, delta = {order[0]: 0}, []
+    members = lambda subset: np.unpackbits(np.frombuffer(subset, np.uint8), bitorder="little")[: len(readers) + 1]
     for subset in order:
-        moves = [machine.read[q] for q in subset if machine.read[q] is not None]
-        row = []
-        for symbol in alphabet:
-            after = closed([to for symbols, to in moves if symbol in symbols])
+        at = np.flatnonzero(members(subset)[:-1])
+        delta.append([])
+        for row in rows:
+            after = np.bitwise_or.reduce(row[at], 0).tobytes()
             if after not in number:
                 if len(order) >= max_states:
                     raise ValueError(f"pattern {pattern!r}: more than {max_states} states, the limit")
                 number[after] = len(order)
                 order.append(after)
-            row.append(number[after])
-        rows.append(row)
-    accepting = np.array([end in subset for subset in order])
-    return minimised(Automaton(np.array(rows, np.int32).T, 0, accepting, tuple(alphabet)))
+            delta[-1].append(number[after])
+    accepting = np.array([members(subset)[-1] for subset in order], bool)
+    return minimised(Automaton(np.array(delta, np.int32).T, 0, accepting, tuple(alphabet)))
+
+
+def _closures(machine: _Machine, end: int) -> tuple[list[int], list[int]]:
+    """(states that read a symbol, for every state the bits of those that it reaches without one; the last is `end`)."""
+    readers = [q for q, read in enumerate(machine.read) if read is not None]
+    closed = [0] * len(machine.free)
+    for bit, q in enumerate([*readers, end]):
+        closed[q] = 1 << bit
+    order, seen = [], set()  # what a state reaches comes before it, but for loops
+    for root in range(len(machine.free)):
+        stack = [(root, iter(machine.free[root]))] if root not in seen else []
+        seen.add(root)
+        while stack:
+            state, rest = stack[-1]
+            after = next((q for q in rest if q not in seen), None)
+            if after is None:
+                order.append(state)
+                stack.pop()
+            else:
+                seen.add(after)
+                stack.append((after, iter(machine.free[after])))
+    changed = True
+    while changed:  # once more for each loop inside a loop
+        changed = False
+        for state in order:
+            more = closed[state]
+            for after in machine.free[state]:
+                more |= closed[after]
+            changed |= more != closed[state]
+            closed[state] = more
+    return readers, closed
 
 
 class _Parser:
@@ -104,6 +134,8 @@ class _Parser:
         part = self.atom()
         if self.peek() == "{":
             found = re.compile(r"\{(\d+)(,?)(\d*)\}", re.ASCII).match(self.pattern, self.at)
+            if re.compile(r"\{,\d*\}", re.ASCII).match(self.pattern, self.at):
+                raise self.wrong("begins a count without its least number: write {0,2} for {,2}")
             if found is None or (found[3] and not found[2]):
                 raise self.wrong("begins no count such as {2}, {2,} or {2,5}")
             least = int(found[1])
@@ -140,8 +172,11 @@ class _Parser:
         return ("set", frozenset(self.symbol()))
 
     def symbol(self) -> str:
-        if self.take("\\") and not self.peek():
-            raise self.wrong("follows a \\ that needs a symbol")
+        if self.take("\\"):
+            if not self.peek():
+                raise self.wrong("follows a \\ that needs a symbol")
+            if self.peek().isascii() and self.peek().isalnum():
+                raise self.wrong("follows a \\, which stands only before what is no letter or digit")
         found = self.peek()
         if not found or found not in self.alphabet:
             raise self.wrong(f"is not in the alphabet {self.alphabet!r}")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
+from mdmjax.expressivity.automata import check_words
 from mdmjax.expressivity.circuits import Circuit, Run, Stages, evaluate
 from mdmjax.expressivity.monoids import MonoidTask
 from mdmjax.expressivity.trees import check_length, heap_levels, tree
@@ -36,14 +37,16 @@ def chain_of_thought(task: MonoidTask, length: int) -> Circuit:
     cells = length + np.arange(length)
     left[cells], right[cells] = np.append(2 * length, cells[:-1]), np.arange(length)
     step[cells] = 1 + np.arange(length)
-    return Circuit(op, length, left, right, step, positions, cells, constant=automaton.start, offset=states)
+    tokens = states + np.arange(symbols)
+    return Circuit(op, tokens, length, left, right, step, positions, cells, constant=automaton.start)
 
 
 def hillis_steele(task: MonoidTask, length: int, copied: bool = False) -> Stages:
     """c_j := mul[c_{j-d}, c_j] for j >= d, for d = 1, 2, 4, ..., in place.
 
     Step 1 writes mul[w_{j-1}, w_j], and then come d = 2, 4, ...; with `copied` it writes w_j, and then comes d = 1.
-    ValueError for N < 1.
+    What is written depends on the step, which the tokens do not tell. It is known here from the time t alone; cells
+    that count the steps, the other form, are not built. ValueError for N < 1.
     """
     check_length(length)
     levels = (length - 1).bit_length()
@@ -58,7 +61,7 @@ def hillis_steele(task: MonoidTask, length: int, copied: bool = False) -> Stages
     for s, d in enumerate(distances, 1):
         left[s, cells[d:]] = cells[:-d]
         writes[s, cells[d:]] = True
-    return Stages(task.mul, length, left, right, writes, cells, constant=0)
+    return Stages(task.mul, task.label, length, left, right, writes, cells, constant=0)
 
 
 def level_expanded(task: MonoidTask, length: int) -> Circuit:
@@ -79,7 +82,7 @@ def level_expanded(task: MonoidTask, length: int) -> Circuit:
         latest = np.concatenate([latest[:d], end + np.arange(length - d)])
         end += length - d
     left, right, step = (np.concatenate(x) for x in (left, right, step))
-    return Circuit(task.mul, length, left, right, step, np.arange(end), latest)
+    return Circuit(task.mul, task.label, length, left, right, step, np.arange(end), latest)
 
 
 def two_sweep(task: MonoidTask, length: int, materialise: bool = False) -> Circuit:
@@ -112,18 +115,14 @@ def two_sweep(task: MonoidTask, length: int, materialise: bool = False) -> Circu
     if materialise:
         made = constant - length + np.arange(length)
         write(made, down[leaf], products[leaf])
-        return Circuit(task.mul, length, left, right, step, np.arange(constant + 1), made, constant=0)
+        return Circuit(task.mul, task.label, length, left, right, step, np.arange(constant + 1), made, constant=0)
     ids = np.arange(constant + 1)
-    return Circuit(task.mul, length, left, right, step, ids, down[leaf], products[leaf], constant=0)
+    return Circuit(task.mul, task.label, length, left, right, step, ids, down[leaf], products[leaf], constant=0)
 
 
 def scan_run(
     words: Int[np.ndarray, "B N"], task: MonoidTask, variant: Callable[[MonoidTask, int], Circuit | Stages]
 ) -> Run:
-    """A scan of this module, or `trees.tree`, on words of symbols, on integers. ValueError for wrong words.
-
-    The chain of thought reads symbols, the others their elements.
-    """
-    circuit = variant(task, words.shape[1])
-    labels = task.labels(words)
-    return evaluate(circuit, words if circuit.offset else labels)
+    """A scan of this module, or `trees.tree`, on words of symbols, on integers. ValueError for wrong words."""
+    check_words(words, len(task.label))
+    return evaluate(variant(task, words.shape[1]), words)

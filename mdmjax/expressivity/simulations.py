@@ -23,7 +23,10 @@ class Layers(NamedTuple):
 
     @classmethod
     def random(cls, key: Key[Array, ""], layers: int, width: int, hidden: int) -> "Layers":
-        """Standard normal, divided by the root of the fan-in. Consumes the key."""
+        """Standard normal, divided by the root of the fan-in. Consumes the key. ValueError for sizes below 1."""
+        for name, size in dict(layers=layers, width=width, hidden=hidden).items():
+            if size < 1:
+                raise ValueError(f"{name}={size}: must be at least 1")
         shapes = [(width, width)] * 3 + [(width, hidden), (hidden, width)]
         keys = jax.random.split(key, len(shapes))
         return cls(*(jax.random.normal(k, (layers, *s)) / s[0] ** 0.5 for k, s in zip(keys, shapes, strict=True)))

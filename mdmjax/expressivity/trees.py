@@ -8,6 +8,7 @@ theorem 3.2 of arXiv 2510.13117 (regular languages in log N steps with N cells).
 import numpy as np
 from jaxtyping import Int
 
+from mdmjax.expressivity.automata import check_words
 from mdmjax.expressivity.circuits import Circuit, Run, evaluate
 from mdmjax.expressivity.monoids import MonoidTask
 
@@ -49,9 +50,10 @@ def tree(task: MonoidTask, length: int) -> Circuit:
         left[cells], right[cells] = first, second
         step[cells] = 1 + np.maximum(step[first], step[second])
     ids = np.concatenate([leaves(length), np.arange(1, length)])
-    return Circuit(task.mul, length, left, right, step, ids, position[1:2])
+    return Circuit(task.mul, task.label, length, left, right, step, ids, position[1:2])
 
 
 def tree_run(words: Int[np.ndarray, "B N"], task: MonoidTask) -> Run:
     """The tree on words of symbols, on integers: `read` gives their products. ValueError for wrong words."""
-    return evaluate(tree(task, words.shape[1]), task.labels(words))
+    check_words(words, len(task.label))
+    return evaluate(tree(task, words.shape[1]), words)

@@ -157,7 +157,7 @@ def test_a_wrong_state_is_an_error():
     words = words_of(task, 3, 3, 9)
     np.testing.assert_array_equal(words, words_of(task, 3, 5, 9)[:3])
     circuit = tree(task, 9)
-    tokens = evaluate(circuit, task.labels(words)).tokens
+    tokens = evaluate(circuit, words).tokens
     assert wrong_words(circuit, task, words, tokens) == 0
     answer, start = circuit.readout[0], task.automaton.start
     other = task.elements[:, start] != task.elements[tokens[1, answer], start]
@@ -170,10 +170,10 @@ def test_how_often_a_guess_is_right():
     task = task_of("regex:(a|b)*ab/ab", 10)
     words = np.array([[n >> k & 1 for k in range(5)] for n in range(32)], np.int32)
     circuit = tree(task, 5)
-    product = evaluate(circuit, task.labels(words)).tokens[:, circuit.readout[0]]
+    product = evaluate(circuit, words).tokens[:, circuit.readout[0]]
     assert guessed(task, 5) == (product == 0).mean() == 0
     s3 = task_of("s3", 6)
-    product = evaluate(tree(s3, 5), s3.labels(words)).tokens[:, circuit.readout[0]]
+    product = evaluate(tree(s3, 5), words).tokens[:, circuit.readout[0]]
     assert abs(guessed(s3, 5) - (product == 0).mean()) < 1e-15 and guessed(s3, 5) > 0.1
 
 

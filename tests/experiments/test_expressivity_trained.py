@@ -88,7 +88,7 @@ def test_codes_are_the_bits():
 def test_a_chain_ends_with_the_root_of_the_tree(name):
     word = words(np.random.default_rng(0), 2, 40, 7, 1.0)
     tree, chain = expressivity.tree(task(name), 7), expressivity.chain_of_thought(task(name), 7)
-    root = expressivity.read(tree, expressivity.evaluate(tree, task(name).labels(word)).tokens)[:, 0]
+    root = expressivity.read(tree, expressivity.evaluate(tree, word).tokens)[:, 0]
     states = expressivity.read(chain, expressivity.evaluate(chain, word).tokens)
     np.testing.assert_array_equal(states[:, -1], root)
     assert len(set(root.tolist())) > 3  # so that a wrong order of the factors is seen

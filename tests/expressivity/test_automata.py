@@ -2,12 +2,27 @@
 
 import itertools
 import re
+import time
 
 import numpy as np
 import pytest
 from words import AUTOMATA, random_words, task
 
 from mdmjax.expressivity import Automaton, a5, ends_with, minimised, monoid_task, permutations, regular_expression, s5
+from mdmjax.expressivity.automata import check_words
+
+
+def test_an_automaton_keeps_arrays_of_its_own():
+    """Lists and narrow integers become what is annotated, and what is changed afterwards is not."""
+    delta, accepting = np.array([[0, 1], [1, 0]], np.int8), np.array([False, True])
+    made = Automaton(delta, np.int64(1), accepting, ["0", "1"])
+    delta[:], accepting[:] = 0, False
+    listed = Automaton([[0, 1], [1, 0]], 1, [False, True], ("0", "1"))
+    for one in (made, listed):
+        assert one.delta.dtype == np.int32 and type(one.start) is int and type(one.symbols) is tuple
+        np.testing.assert_array_equal(one.delta, [[0, 1], [1, 0]])
+        np.testing.assert_array_equal(one.accepts(one.encode(["01", "11"])), [False, True])
+        assert minimised(one).delta.shape == (2, 2) and monoid_task(one).size == 2
 
 
 def random_automaton(rng, states, symbols):
@@ -59,7 +74,7 @@ def test_languages_by_what_they_say():
 
 PATTERNS = [
     "(ab)*", "[ab]*ab", "a{2,3}|b+", "a?b", "a|", "(a|b)*a(a|b){3}", "a{2,}b", "(a{0,2}b)*", "[^a]", "[a-c]*c.",
-    "((a|b)c)+", "(a*)*b", "(a|b*){2}", "a{0}b", "",
+    "((a|b)c)+", "(a*)*b", "(a|b*){2}", "a{0}b", "", "(((a*b?)*c)*|a?)*b", "(a?b?){3}", "((a*)*(b*)*)*",
 ]  # fmt: skip
 
 
@@ -78,6 +93,13 @@ def test_regular_expressions_match_what_python_matches(pattern):
 def test_an_escaped_symbol_is_a_symbol():
     automaton = regular_expression(r"\*[\]*]", "*]")
     assert [accepted(automaton, word) for word in ("*]", "**", "]*", "*")] == [True, True, False, False]
+
+
+def test_long_patterns_take_little_time():
+    """Time of the processor; a subset of 3,000 states for each of 3,002 states."""
+    start = time.process_time()
+    assert regular_expression("(a?b?){1500}", "ab").delta.shape == (2, 3002)
+    assert time.process_time() - start < 8
 
 
 def test_minimal_automata_are_minimal():
@@ -120,6 +142,10 @@ def test_minimal_automata_are_minimal():
         ("a{2", "begins no count"),
         ("(?:a)", "groups are plain"),
         ("a\\", "needs a symbol"),
+        ("\\a", "'a' at 1 follows a \\, which stands only before what is no letter or digit"),
+        ("[\\b]", "'b' at 2 follows a \\"),
+        ("a{,2}", "'{' at 1 begins a count without its least number: write {0,2} for {,2}"),
+        (None, "pattern=None: must be a string"),
         ("(" * 200, "more than 25 parentheses"),
         ("(a{2000}){2000}", "more than 20000 parts"),
         ("[ab]*a[ab]{12}", "more than 4096 states, the limit"),
@@ -135,14 +161,33 @@ def test_refusals():
     delta = np.array([[0, 1]], np.int32)
     with pytest.raises(ValueError, match="needs a start state in 0..1"):
         Automaton(delta, None, np.array([True, False]), ("a",))
-    with pytest.raises(ValueError, match="start=2"):
-        Automaton(delta, 2, np.array([True, False]), ("a",))
-    with pytest.raises(ValueError, match="must be in 0..1"):
-        Automaton(delta + 1, 0, np.array([True, False]), ("a",))
+    for start in (2, -1):
+        with pytest.raises(ValueError, match=f"start={start}"):
+            Automaton(delta, start, np.array([True, False]), ("a",))
+    for shift in (1, -1):
+        with pytest.raises(ValueError, match="must be in 0..1"):
+            Automaton(delta + shift, 0, np.array([True, False]), ("a",))
     with pytest.raises(ValueError, match="accepting"):
         Automaton(delta, 0, np.array([True]), ("a",))
     with pytest.raises(ValueError, match="symbols="):
         Automaton(delta, 0, np.array([True, False]), ("a", "b"))
+    for start in (0.5, 0.0, True, "0", np.bool_(True)):
+        with pytest.raises(ValueError, match="start=.*: an automaton needs a start state in 0..1"):
+            Automaton(delta, start, np.array([True, False]), ("a",))
+    for accepting in (np.array([1, 0]), [0.0, 1.0], ["", "a"]):
+        with pytest.raises(ValueError, match=r"accepting .*\[2\]: must say True or False of each of 2 states"):
+            Automaton(delta, 0, accepting, ("a",))
+    for wrong in (delta * 1.0, delta[0], delta[:0], [[0.5, 1]]):
+        with pytest.raises(ValueError, match="delta .*: must be integers"):
+            Automaton(wrong, 0, np.array([True, False]), ("a",))
+    with pytest.raises(ValueError, match=r"words='abba': must be a list of words, such as \['abba'\]"):
+        a5().encode("abba")
+    for words in ([[0, 1]], np.array([0, 1]), np.zeros((1, 2))):
+        with pytest.raises(ValueError, match=r"words .*: must be a NumPy array of integers \[B, N\]"):
+            check_words(words, 2)
+    for symbol in (2, -1):
+        with pytest.raises(ValueError, match=rf"words\[0, 1\] = {symbol}: a symbol must be in 0..1"):
+            a5().states(np.array([[0, symbol]]))
     with pytest.raises(ValueError, match="symbol 'c': the alphabet is a, b"):
         a5().encode(["abc"])
     with pytest.raises(ValueError, match="of one length"):
@@ -156,5 +201,12 @@ def test_refusals():
     assert monoid_task(s5(), max_size=120).size == 120
     with pytest.raises(ValueError, match="must be a permutation"):
         permutations([(0, 0, 1)])
+    for generators in ([], [(0, 1), (0, 1, 2)], [(0, 1)] * 27):
+        with pytest.raises(ValueError, match="generators of .* points: must be 1..26 permutations of the same points"):
+            permutations(generators)
+    with pytest.raises(ValueError, match="must be a permutation"):
+        permutations([()])
+    with pytest.raises(ValueError, match="alphabet='aa': must be at least one symbol, each once"):
+        ends_with("a", "aa")
     with pytest.raises(ValueError, match="suffix="):
         ends_with("c", "ab")

@@ -14,6 +14,7 @@ from words import random_words, task
 from mdmjax.expressivity import (
     AtSteps,
     Dependency,
+    Headed,
     Predictor,
     Stages,
     accounting,
@@ -38,7 +39,7 @@ KEY = jax.random.key(0)
 
 
 def decode(circuit, words, planner, denoiser=None, draw=None, key=KEY):
-    """A traced run of the engine on words of labels."""
+    """A traced run of the engine on words of symbols."""
     tokens = jnp.asarray(canvas(circuit, words))
     how = dict(vocab=circuit.vocab, key=key, draw=draw or TokenDraw(0.0), trace=True)
     return jax.jit(lambda tokens: sample(denoiser or Predictor(circuit), planner, tokens, **how))(tokens)
@@ -63,7 +64,6 @@ def test_the_engine_gives_the_integer_run(name, length):
     build, cost = CASES[name]
     circuit = build(task("s3"), length)
     words = random_words(6, length)
-    words = words if circuit.offset else task("s3").labels(words)
     run = evaluate(circuit, words)
     planners = [(AtSteps.of(circuit), TokenDraw(1.0))]
     planners += [] if isinstance(circuit, Stages) else [(Dependency.of(circuit), TokenDraw(0.0))]
@@ -84,7 +84,7 @@ def test_in_place_the_predictor_needs_the_step():
 
 def test_an_operand_that_is_missing_leaves_a_guess():
     circuit = tree(task("s3"), 4)
-    tokens = jnp.asarray(canvas(circuit, np.array([[1, 2, 3, 4]])))
+    tokens = jnp.array([[1, 2, 3, 4, 6, 6, 6]])
     logits = Predictor(circuit)(tokens)
     assert (logits[0, 4] == 0).all()  # the root, whose children are masked
     for cell, pair in ((5, (1, 2)), (6, (3, 4))):
@@ -137,11 +137,12 @@ def test_simulated_orders_have_these_probabilities(length):
     for planner, exact in cases:
         found = order_statistics(circuit, planner, KEY, 4000)
         assert abs(found.mean - float(exact)) < 4 * math.sqrt(float(exact * (1 - exact)) / 4000)
+        assert found.standard_error == pytest.approx(math.sqrt(found.mean * (1 - found.mean) / 3999), rel=1e-9) != 0
 
 
 def test_planners_that_know_the_tree_are_always_right_and_others_are_not():
     """Left to right goes through the nodes from the root, and by confidence a cell is sure when it is ready."""
-    circuit, words = tree(task("s3"), 32), task("s3").labels(random_words(200, 32))
+    circuit, words = tree(task("s3"), 32), random_words(200, 32)
     product = read(circuit, evaluate(circuit, words).tokens)
     share = {}
     confident = Confidence(Linear(), 31, score=scores.margin)
@@ -162,5 +163,11 @@ def test_refusals():
         tree_order_probability(0)
     with pytest.raises(ValueError, match="steps=0"):
         tree_steps_probability(4, 0)
+    for planner in (Headed, lambda steps: Dependency(np.arange(3), np.arange(3), steps)):
+        with pytest.raises(ValueError, match="steps=-1: must be >= 0"):
+            planner(-1)
     with pytest.raises(ValueError, match="rows=1"):
         order_statistics(tree(task("s3"), 4), FirstHitting(), KEY, 1)
+    for call in (Dependency.of, lambda c: order_statistics(c, FirstHitting(), KEY, 10)):
+        with pytest.raises(ValueError, match="writes in place: use `AtSteps`"):
+            call(hillis_steele(task("s3"), 4))

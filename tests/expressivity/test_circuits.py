@@ -73,7 +73,7 @@ def test_a_scan_gives_all_prefixes(name):
         words = random_words(10, length, seed=length)
         run, circuit = scan_run(words, found, build), build(found, length)
         result = read(circuit, run.tokens)
-        if circuit.offset:
+        if circuit.op is not found.mul:
             np.testing.assert_array_equal(result, found.automaton.states(words))
         else:
             np.testing.assert_array_equal(result, prefixes(found, words))
@@ -117,9 +117,9 @@ def test_the_other_order_of_operands_is_wrong(build):
     """Which no commutative monoid would show."""
     words = random_words(50, 13)
     for name, wrong in (("s3", True), ("parity", False)):
-        circuit, labels = build(task(name), 13), task(name).labels(words)
+        circuit = build(task(name), 13)
         swapped = dataclasses.replace(circuit, left=circuit.right, right=circuit.left)
-        results = [read(c, evaluate(c, labels).tokens)[:, -1] for c in (circuit, swapped)]
+        results = [read(c, evaluate(c, words).tokens)[:, -1] for c in (circuit, swapped)]
         assert (results[0] != results[1]).any() == wrong
 
 
@@ -128,13 +128,13 @@ def test_steps_of_the_tree_are_fewer_than_of_the_chain():
 
 
 def test_long_words_take_little_time():
-    """1,000 words of 4,096 symbols; 2 s is asked for, and a machine with other work gets five times that."""
+    """1,000 words of 4,096 symbols in 2 s of the processor, which other work on the machine does not lengthen."""
     found, words = task("a5"), random_words(1000, 4096)
     expected = found.automaton.states(words[:20])
     for build in (tree, hillis_steele, level_expanded, two_sweep, chain_of_thought):
-        start = time.perf_counter()
+        start = time.process_time()
         run = scan_run(words, found, build)
-        assert time.perf_counter() - start < 10
+        assert time.process_time() - start < 2
         result = read(build(found, 4096), run.tokens[:20])
         states = result if build is chain_of_thought else found.elements[result, 0]
         np.testing.assert_array_equal(states, expected[:, -states.shape[1] :])
@@ -156,7 +156,11 @@ def test_refusals():
     circuit = tree(task("s3"), 4)
     with pytest.raises(ValueError, match="N=4"):
         evaluate(circuit, np.zeros((1, 5), int))
-    with pytest.raises(ValueError, match=r"must be in 0..5"):
-        evaluate(circuit, np.full((1, 4), 6))
+    for build in (tree, chain_of_thought, hillis_steele):
+        for words in (np.full((1, 4), 2), task("s3").labels(np.array([[0, 0, 1, 0]]))):
+            with pytest.raises(ValueError, match=r"words\[0, .\] = 2: a symbol must be in 0..1"):
+                evaluate(build(task("s3"), 4), words)
+        with pytest.raises(ValueError, match=r"words\[0, 3\] = -1: a symbol must be in 0..1"):
+            canvas(build(task("s3"), 4), np.array([[0, 0, 0, -1]]))
     with pytest.raises(ValueError, match="not at its end"):
         read(circuit, canvas(circuit, np.zeros((1, 4), int)))

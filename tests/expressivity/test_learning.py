@@ -7,15 +7,25 @@ import pytest
 from test_circuit_decoding import decode
 from words import random_words, task
 
-from mdmjax.expressivity import AtSteps, CircuitSteps, Dependency, Predictor, at_once, evaluate, share_right, tree
+from mdmjax.expressivity import (
+    AtSteps,
+    CircuitSteps,
+    Dependency,
+    Predictor,
+    at_once,
+    evaluate,
+    hillis_steele,
+    share_right,
+    tree,
+)
 from mdmjax.networks import TransformerConfig, transformer
 from mdmjax.objectives import MaskedDiffusion, negative_elbo
 from mdmjax.sampling import TokenDraw
 
 KEY = jax.random.key(0)
 CIRCUIT = tree(task("s3"), 11)
-LABELS = task("s3").labels(random_words(12, 11))
-FINAL = jnp.asarray(evaluate(CIRCUIT, LABELS).tokens)
+WORDS = random_words(12, 11)
+FINAL = jnp.asarray(evaluate(CIRCUIT, WORDS).tokens)
 
 
 def draws(circuit=CIRCUIT, rows=12):
@@ -24,7 +34,7 @@ def draws(circuit=CIRCUIT, rows=12):
 
 def test_the_masked_canvases_are_those_of_the_run():
     """At the time that the planner tells the denoiser; every step comes in a batch of so many rows."""
-    out, found = decode(CIRCUIT, LABELS, Dependency.of(CIRCUIT)), draws()
+    out, found = decode(CIRCUIT, WORDS, Dependency.of(CIRCUIT)), draws()
     seen = np.asarray(jnp.where(found.masks, CIRCUIT.vocab, FINAL))
     steps = []
     for row in range(12):
@@ -66,7 +76,7 @@ def test_all_cells_at_once():
         and (np.asarray(found.masks) == (CIRCUIT.step > 0)).all()
         and (found.weights == found.masks).all()
     )
-    out = decode(CIRCUIT, LABELS, AtSteps.of(once), draw=TokenDraw(0.0))
+    out = decode(CIRCUIT, WORDS, AtSteps.of(once), draw=TokenDraw(0.0))
     ready = CIRCUIT.step == 1
     np.testing.assert_array_equal(out.tokens[:, ready], FINAL[:, ready])
     assert (np.asarray(out.tokens)[:, CIRCUIT.step > 1] == 0).all()
@@ -82,3 +92,6 @@ def test_a_prompt_is_not_hidden():
 def test_nothing_to_learn_is_refused():
     with pytest.raises(ValueError, match="N=1"):
         CircuitSteps(tree(task("s3"), 1))
+    for made in (CircuitSteps, at_once):
+        with pytest.raises(ValueError, match="writes in place: use `AtSteps`"):
+            made(hillis_steele(task("s3"), 4))
