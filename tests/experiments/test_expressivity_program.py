@@ -7,7 +7,7 @@ import numpy as np
 import programs
 import pytest
 
-from experiments import cli, expressivity, expressivity_equal, expressivity_steps
+from experiments import cli, expressivity, expressivity_equal, expressivity_steps, expressivity_weights
 from experiments.expressivity_parts import METHODS, share, task_of, words_of, wrong_words
 from experiments.expressivity_planners import PLANNERS, blocks, guessed
 from mdmjax.expressivity import Looped, evaluate, tree
@@ -211,6 +211,21 @@ def test_time_on_integers_is_told_in_microseconds():
     found = part.told(dict.fromkeys(part.jobs, np.array([3.0, 4.0, 0.0, 1.0, 0.0, 2e-6])))
     (row, *_) = found.tables["on integers, time for 1,024 symbols"]
     assert row["tree, us a word"] == row["chain of thought, us a word"] == "2"
+
+
+def test_lengths_that_the_layer_has_no_room_for_are_left_out():
+    """Those of an automaton alone, and told."""
+    config = cli.load_config("experiments/configs/expressivity.py")
+    part = expressivity_weights.weights_part(config)
+    lengths = lambda name: {
+        int(job.split("=")[1].split(",")[0]) for job in part.jobs if job.startswith(f"weights, {name}")
+    }
+    assert max(lengths("parity")) == max(lengths("s3")) == 1024 and max(lengths("a5")) == 256
+    result = np.array([7.0, 0.0, 0.0, 0.99, 0.49, 1e-3])
+    found = part.told({job: np.zeros(5) if job.startswith("scales") else result for job in part.jobs})
+    told = "a5, N=1024: more than 67,108,864 hidden units in a call"
+    assert found.facts["no weights were written down"] == told
+    assert {len(curve.x) for curve in found.curves.values()} == {9}
 
 
 def test_a_run_that_differs_at_any_step_is_not_equal(monkeypatch):
