@@ -19,6 +19,7 @@ POSITIVE = (
     "engine.rounds",
     "orders.independent",
     "weights.words",
+    "weights.most",
     "weights.sweep.words",
 )
 
@@ -30,7 +31,7 @@ def constructions(config, workdir: Path) -> Found:
     for name in ("rows", "words"):
         if c[name] < 2:
             raise ValueError(f"constructions.orders.{name}={c[name]}: an error bar needs at least 2")
-    parts = [part(config) for part in (planners_part, steps_part, engine_part, weights_part, equal_part)]
+    parts = [part(config) for part in (steps_part, engine_part, planners_part, weights_part, equal_part)]
     cli.check_workdir(workdir, config)
     cli.started()
     jobs = {name: job for part in parts for name, job in part.jobs.items()}
@@ -43,6 +44,7 @@ def constructions(config, workdir: Path) -> Found:
     told = [part.told(values) for part in parts]
     together = lambda field: {k: v for found in told for k, v in getattr(found, field).items()}
     rest = {field: together(field) for field in ("metrics", "tables", "facts", "curves", "heatmaps", "baselines")}
+    rest["curves"] = {name: curve for name, curve in rest["curves"].items() if len(curve.x) > 1}
     return Found(
         "What masked diffusion computes, in how many steps",
         f"Word problems of {', '.join(config.constructions.automata)} by trees, scans and chains of thought. The "

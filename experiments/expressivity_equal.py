@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import build
-from experiments.expressivity_parts import Part, check_lengths, jit_briefly
+from experiments.expressivity_parts import Part, check_numbers, jit_briefly
 from experiments.found import Found
 from mdmjax.expressivity import (
     FixedPoint,
@@ -27,11 +27,13 @@ from mdmjax.expressivity import (
     unmasked_by_causal,
     with_head,
 )
+from mdmjax.expressivity.simulations import earlier, everyone
 from mdmjax.networks import PaddedLoopedConfig, padded_looped
 from mdmjax.sampling import TokenDraw, sample
 
 SYMBOLS = 3
 CELLS, GIVEN, TOKENS, CALLS = 6, 2, 4, 6  # of the masked diffusion models that are looped
+LOGITS = 2**28  # of a call, at most: 1 GiB
 WIDTH, LAYERS, HIDDEN = 5, 3, 7  # of the attention that is simulated by the other kind
 
 
@@ -39,19 +41,28 @@ def equal_part(config) -> Part:
     """Conversions of theorem 3.1 in both directions, the attention of theorems 3.3 and 3.4, and corollary 3.5."""
     c = config.constructions.equal
     build.check_positive(config, [f"constructions.equal.{name}" for name in ("input", "words")])
-    if not c.bits or not c.widths:
-        raise ValueError(f"constructions.equal.bits={tuple(c.bits)}, widths={tuple(c.widths)}: at least one of each")
-    points = {bits: FixedPoint(bits, bits // 2) for bits in c.bits}
-    for width in c.widths:
-        PaddedLoopedConfig(vocab=SYMBOLS, length=c.input + c.padding, width=width)
+    check_numbers("constructions.equal.bits", c.bits, 2, 16, rising=False)
+    check_numbers("constructions.equal.widths", c.widths, rising=False)
+    heads = PaddedLoopedConfig.heads
+    if any(width % heads for width in c.widths):
+        raise ValueError(
+            f"constructions.equal.widths={tuple(c.widths)}: must be multiples of {heads}, for {heads} heads"
+        )
     if c.padding < 0:
         raise ValueError(f"constructions.equal.padding={c.padding}: must be at least 0")
-    if min(c.steps, default=0) < 1:
-        raise ValueError(f"constructions.equal.steps={tuple(c.steps)}: must be at least 1")
-    check_lengths("constructions.equal.corollary", c.corollary)
+    check_numbers("constructions.equal.steps", c.steps)
+    check_numbers("constructions.equal.corollary", c.corollary)
+    points = {bits: FixedPoint(bits, bits // 2) for bits in c.bits}
     cases = [(bits, width, c.steps[-1], False) for bits in c.bits for width in c.widths]
     cases += [(c.bits[0], c.widths[0], t, False) for t in c.steps[:-1]]
     cases += [(c.bits[0], c.widths[0], c.steps[-1], True)]
+    for bits, width, steps, write_once in cases:
+        cells = (c.input + c.padding) * width * (steps if write_once else 1)
+        if (size := c.words * cells << bits) > LOGITS:
+            raise ValueError(
+                f"constructions.equal.bits={bits} with widths={width}, steps={steps}, words={c.words}: {size:,} logits "
+                f"of a call, more than {LOGITS:,}: make one of them smaller"
+            )
     jobs = {_name(*case): _as_mdm(c, config.seed, points[case[0]], *case[1:]) for case in cases}
     for stochastic in (False, True):
         jobs[f"looped, {'Gumbel' if stochastic else 'argmax'}"] = _as_looped(c, config.seed, stochastic)
@@ -141,12 +152,11 @@ def _attention(c, seed: int):
     length = c.input + 1
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
         keys = jax.random.split(jax.random.key(seed))
-        everyone, earlier = np.ones((length, length), bool), np.tri(length, dtype=bool)
 
         @jit_briefly
         def differences(keys):
             layers, x = Layers.random(keys[0], LAYERS, WIDTH, HIDDEN), jax.random.normal(keys[1], (length, WIDTH))
-            unmasked, causal = transform(layers, x, everyone), transform(layers, x, earlier)
+            unmasked, causal = transform(layers, x, everyone(length)), transform(layers, x, earlier(length))
             fewer = Layers(*(part[:-1] for part in layers))
             found = unmasked_by_causal(layers, x), causal_by_unmasked(layers, x), unmasked_by_causal(fewer, x)
             return jnp.stack([jnp.abs(a - b).max() for a, b in zip(found, (unmasked, causal, unmasked), strict=True)])

@@ -1,5 +1,6 @@
 """What the studies of expressivity share: automata by name, circuits with their accounting."""
 
+import bisect
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,7 @@ class Part(NamedTuple):
     told: Callable[[Mapping[str, np.ndarray]], Found]
 
 
-def task_of(name: str, max_size: int, field: str = "automata") -> MonoidTask:
+def task_of(name: str, max_size: int, field: str = "constructions.automata") -> MonoidTask:
     """The word problem of a name, or of `regex:PATTERN/ALPHABET`. ValueError in one line for what is neither."""
     try:
         if not name.startswith(REGEX):
@@ -57,25 +58,51 @@ def task_of(name: str, max_size: int, field: str = "automata") -> MonoidTask:
             raise ValueError("must be regex:PATTERN/ALPHABET, such as regex:(a|b)*abb/ab")
         return expressivity.monoid_task(expressivity.regular_expression(pattern, alphabet), max_size)
     except ValueError as error:
-        raise error if f"{field}=" in str(error) else ValueError(f"{field}={name!r}: {error}") from None
+        said = str(error).replace("max_size=", "constructions.max_size=")
+        raise ValueError(said if said.startswith(f"{field}=") else f"{field}={name!r}: {said}") from None
 
 
 def tasks_of(c) -> dict[str, MonoidTask]:
     """The word problems of a group of fields. ValueError where there are none, or one twice."""
-    names = list(c.automata)
+    check_names("constructions.automata", c.automata)
+    return {name: task_of(name, c.max_size) for name in c.automata}
+
+
+def check_names(field: str, names: Sequence[str]) -> None:
+    """ValueError that names the field for names that are none, no texts, or one of them twice."""
+    names = tuple(names)
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"{field}={names}: {name!r} must be a name")
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"automata={tuple(names)}: at least one, each named once")
-    return {name: task_of(name, c.max_size) for name in names}
+        raise ValueError(f"{field}={names}: at least one, each named once")
 
 
-def check_lengths(field: str, lengths: Sequence[int], least: int = 1) -> None:
-    """ValueError that names the field for lengths that are none, too small, or do not rise."""
-    lengths = tuple(lengths)
-    for length in lengths:
-        if length < least:
-            raise ValueError(f"{field}: N={length}: a word must have at least {least} symbol{'s' * (least > 1)}")
-    if not lengths or sorted(set(lengths)) != list(lengths):
-        raise ValueError(f"{field}={lengths}: at least one length, and each larger than the one before")
+def check_numbers(
+    field: str, values: Sequence[float], least: float = 1, most: float = math.inf, *,
+    rising: bool = True, whole: bool = True,
+) -> None:  # fmt: skip
+    """ValueError that names the field for values that are none, not numbers, outside least..most, or do not rise; or,
+    where they need not rise, for one of them twice."""
+    values = tuple(values)
+    limits = f"at least {least}" if most == math.inf else f"in {least}..{most}"
+    for x in values:
+        if isinstance(x, bool) or not isinstance(x, int if whole else (int, float)):
+            raise ValueError(f"{field}={values}: {x!r} must be a {'whole ' * whole}number")
+        if not least <= x <= most:
+            raise ValueError(f"{field}={values}: {x} must be {limits}")
+    if not values or len(set(values)) != len(values) or (rising and sorted(values) != list(values)):
+        order = "each larger than the one before" if rising else "each once"
+        raise ValueError(f"{field}={values}: at least one, and {order}")
+
+
+def check_size(field: str, length: int, size: Callable[[int], int], most: int, what: str) -> None:
+    """ValueError that names the field where `size(N)`, which grows with N, is more than `most`, and says which N would
+    do."""
+    if size(length) > most:
+        largest = bisect.bisect_right(range(1, min(length, 1 << 40)), most, key=size)
+        possible = f"N at most {largest:,}" if largest else "fewer words"
+        raise ValueError(f"{field}: N={length}: {size(length):,} {what}, more than {most:,}: {possible}")
 
 
 def words_of(task: MonoidTask, seed: int, count: int, length: int) -> np.ndarray:
@@ -101,8 +128,3 @@ def jit_briefly(f: Callable) -> Callable:
     options = dict(xla_backend_optimization_level=0, xla_llvm_disable_expensive_passes=True)
     cpu = dict(xla_cpu_use_fusion_emitters=False) if jax.default_backend() == "cpu" else {}  # others do not know it
     return jax.jit(f, compiler_options=options | cpu)
-
-
-def log2(lengths: Sequence[int]) -> list[float]:
-    """What a logarithmic axis shows."""
-    return np.log2(np.asarray(lengths, float)).tolist()

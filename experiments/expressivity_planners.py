@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.expressivity_parts import Part, check_lengths, jit_briefly, log2, share, task_of, words_of
+from experiments.expressivity_parts import Part, check_numbers, check_size, jit_briefly, share, task_of, words_of
 from experiments.found import Found
 from experiments.results import shown
 from mdmjax.base import Estimate, Planner
@@ -27,11 +27,13 @@ from mdmjax.expressivity import (
     valid_orders,
 )
 from mdmjax.process import Linear
-from mdmjax.reports import Curve, Heatmap
+from mdmjax.reports import Heatmap
 from mdmjax.sampling import Ancestral, Confidence, FirstHitting, RandomCount, TokenDraw, sample, scores
 
 GUESS = "the guess alone: the identity"
 SEEN = 5  # valid orders that a simulation is expected to have, or it is left out
+EXACTLY = 1024  # symbols, and steps, for which fractions are computed
+CALL = 2**26  # logits of a call, or tokens of a trace
 
 
 def blocks(circuit: Circuit, steps: int) -> np.ndarray:
@@ -56,12 +58,23 @@ def planners_part(config) -> Part:
     """Valid orders, exactly and simulated; right answers by the number of steps, and by the length."""
     c = config.constructions.orders
     task = task_of(c.automaton, config.constructions.max_size, "constructions.orders.automaton")
-    check_lengths("constructions.orders.lengths", c.lengths)
-    check_lengths("constructions.orders.accuracy_lengths", c.accuracy_lengths, least=2)
+    if c.independent > EXACTLY:
+        raise ValueError(f"constructions.orders.independent={c.independent}: must be in 1..{EXACTLY}")
+    check_numbers("constructions.orders.lengths", c.lengths, most=EXACTLY)
+    check_numbers("constructions.orders.accuracy_lengths", c.accuracy_lengths, least=2)
     if c.length < 2:
         raise ValueError(f"constructions.orders.length: N={c.length}: must be at least 2")
-    if not c.steps or min(c.steps) < 1 or max(c.steps) >= c.length:
-        raise ValueError(f"constructions.orders.steps={tuple(c.steps)}: must be in 1..{c.length - 1}, N - 1")
+    check_numbers("constructions.orders.steps", c.steps)
+    if c.steps[-1] >= c.length:
+        raise ValueError(
+            f"constructions.orders.steps={tuple(c.steps)} with constructions.orders.length={c.length}: "
+            f"must be in 1..{c.length - 1}, N - 1"
+        )
+    of_words = lambda length: c.words * (2 * length - 1) * max(length, task.size)
+    for field, length in (("length", c.length), ("accuracy_lengths", c.accuracy_lengths[-1])):
+        check_size(f"constructions.orders.{field}", length, of_words, CALL, f"tokens and logits of {c.words:,} words")
+    if (size := c.rows * max(c.independent, task.size)) > CALL:
+        raise ValueError(f"constructions.orders.rows={c.rows}: at most {c.rows * CALL // size:,}")
     jobs = {}
     for length in c.lengths:
         for name, (exact, planner) in _laws(length, c.independent).items():
@@ -140,32 +153,32 @@ def _told(c, task: MonoidTask, values: Mapping[str, np.ndarray]) -> Found:
     ]
     guesses = {n: guessed(task, n) for n in c.accuracy_lengths}
     by_length.append({"planner": GUESS, "steps": "–"} | {f"N={n}": f"{p:.3f}" for n, p in guesses.items()})
-    shares = {name: [float(right(name, c.length, t)[0]) for t in c.steps] for name in PLANNERS}
-    curves = {}
-    for name in PLANNERS:
-        steps, y = "N - 1" if PLANNERS[name][1] else "log N", [float(at_best(name, n)[0]) for n in c.accuracy_lengths]
-        curves[f"{name}, {steps} steps"] = _curve(log2(c.accuracy_lengths), y, f"length, {c.automaton}", "log2 N")
-    curves["a guess"] = _curve(log2(c.accuracy_lengths), [*guesses.values()], f"length, {c.automaton}", "log2 N")
-    for name, y in shares.items():
-        curves[name] = _curve(list(c.steps), y, f"steps, {c.automaton}, N={c.length}", "T")
-    head, *others = [
-        (
-            f"right, {name}, {c.automaton}, N={c.length}, T={_steps(name, c.length)}",
-            share(at_best(name, c.length)[0], c.words, "words"),
+    picture = lambda found, names, over, xlabel: Heatmap(
+        [[float(found(name, x)[0]) for x in over] for name in PLANNERS], names, [str(x) for x in over], "planner",
+        xlabel, "share of right answers",
+    )  # fmt: skip
+    timed = [f"{name}, {'N - 1' if PLANNERS[name][1] else 'log N'} steps" for name in PLANNERS]
+    maps = {
+        f"Right answers by steps, {c.automaton}, N={c.length}": picture(
+            lambda name, t: right(name, c.length, t), list(PLANNERS), c.steps, "T"
+        ),
+        f"Right answers by length, {c.automaton}": picture(at_best, timed, c.accuracy_lengths, "N"),
+    }
+    metrics = {
+        f"right, {name}, {c.automaton}, N={c.length}, T={_steps(name, c.length)}": share(
+            at_best(name, c.length)[0], c.words, "words"
         )
         for name in PLANNERS
-    ]
-    ticks, unit = [str(t) for t in c.steps], "share of right answers"
-    picture = Heatmap([*shares.values()], list(PLANNERS), ticks, "planner", "T", unit)
+    }
     title = f"right answers by planner and steps, {c.automaton}, {c.length} symbols"
     return Found(
-        "Planners", "", dict([head]),
+        "Planners", "", metrics,
         {
             "probability of a valid order of the tree": _probabilities(c, values),
             f"{title} (share; in brackets: valid orders)": by_steps,
             f"right answers by planner and length, {c.automaton}": by_length,
         },
-        {}, curves, {title.capitalize(): picture}, dict(others),
+        heatmaps=maps,
     )  # fmt: skip
 
 
@@ -181,10 +194,6 @@ def _probabilities(c, values: Mapping[str, np.ndarray]) -> list[dict]:
             row |= {f"{head}: simulated": simulated}
         rows.append(row)
     return rows
-
-
-def _curve(x: list, y: list, by: str, xlabel: str) -> Curve:
-    return Curve(x, y, None, "share of words", f"Right answers by {by}", xlabel)
 
 
 def _share(value: np.ndarray) -> str:

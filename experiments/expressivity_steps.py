@@ -11,18 +11,20 @@ from experiments.expressivity_parts import (
     CHAIN,
     METHODS,
     Part,
-    check_lengths,
-    log2,
+    check_numbers,
+    check_size,
     tasks_of,
     words_of,
     wrong_words,
 )
 from experiments.found import Found
 from experiments.results import over_seeds
+from mdmjax.base import Estimate
 from mdmjax.expressivity import AtSteps, Dependency, MonoidTask, Predictor, Stages, canvas, evaluate
 from mdmjax.reports import Curve
 from mdmjax.sampling import TokenDraw, sample
 
+CELLS = 2**24  # of all words, on integers
 LOGITS = 2**26  # of a call: what would need more is left to the integers
 ENGINE = tuple(name for name in METHODS if name != "Hillis-Steele, copied")
 
@@ -30,7 +32,9 @@ ENGINE = tuple(name for name in METHODS if name != "Hillis-Steele, copied")
 def steps_part(config) -> Part:
     """Every method on integers, at every length: counts, errors and seconds."""
     c, tasks = config.constructions, tasks_of(config.constructions)
-    check_lengths("constructions.lengths", c.lengths)
+    check_numbers("constructions.lengths", c.lengths)
+    most = lambda length: c.words * METHODS["level-expanded scan"].cost(length).cells
+    check_size("constructions.lengths", c.lengths[-1], most, CELLS, f"cells of {c.words:,} words")
     jobs = {
         f"integers, {name}, {method}, N={length}": _counted(task, method, config.seed, c.words, length)
         for name, task in tasks.items()
@@ -71,23 +75,24 @@ def _told_steps(c, tasks: Mapping[str, MonoidTask], values: Mapping[str, np.ndar
         row = {"automaton": name, "elements": task.size, "words": c.words * len(METHODS) * len(c.lengths)}
         row |= {"words with errors": wrong}
         rows.append(row | {f"{method}, us a word": f"{1e6 * of(name, method, last)[5]:.3g}" for method in METHODS})
-    lengths = [n for n in c.lengths if n > 1]
-    steps = {method: [float(of(first, method, n)[0]) for n in lengths] for method in METHODS}
+    calls = lambda method: Estimate(
+        of(first, method, last)[0], 0.0, "calls", c.words, "counted, the same for every word"
+    )
+    head, *others = [(f"denoiser calls for N={last}: {method}", calls(method)) for method in METHODS]
+    alike, lengths = {}, [n for n in c.lengths if n > 1]  # methods of as many steps at every length: one curve
+    for method in METHODS:
+        if method != CHAIN:
+            alike.setdefault(tuple(float(of(first, method, n)[0]) for n in lengths), []).append(method)
     curves = {
-        method: Curve(log2(lengths), steps[method], None, "steps", "Steps by length", "log2 N")
-        for method in METHODS
-        if method != CHAIN
+        ", ".join(methods): Curve(lengths, steps, None, "steps", f"Steps by length, {CHAIN} left out", "N", log=True)
+        for steps, methods in alike.items()
     }
-    for method in ("tree", "two-sweep scan", CHAIN):
-        panel = "Steps by length, both as logarithms"
-        curves[f"{method}, log2"] = Curve(
-            log2(lengths), log2(steps[method]), None, "log2 of the steps", panel, "log2 N"
-        )
     agree = f"{sum(int(x[3]) for x in every)} of {len(every)}"
     return Found(
-        "Steps", "", {},
+        "Steps", "", dict([head]),
         {"steps and cells, counted": counts, f"on integers, time for {last:,} symbols": rows},
-        {"runs whose counted steps and cells are those of the accounting": agree}, curves,
+        {"runs whose counted steps and cells are those of the accounting": agree},
+        curves, baselines=dict(others),
     )  # fmt: skip
 
 
@@ -102,7 +107,7 @@ def _cost(value: np.ndarray) -> str:
 def engine_part(config) -> Part:
     """Denoiser calls and time to an exact answer, the integer predictor on the engine."""
     c, tasks = config.constructions, tasks_of(config.constructions)
-    check_lengths("constructions.engine.lengths", c.engine.lengths)
+    check_numbers("constructions.engine.lengths", c.engine.lengths)
     fit = {
         name: [n for n in c.engine.lengths if _logits(task, c.engine.words, n) <= LOGITS]
         for name, task in tasks.items()
@@ -147,7 +152,7 @@ def _timed(task: MonoidTask, seed: int, c, length: int):
 def _told_engine(c, fit: Mapping[str, Sequence[int]], values: Mapping[str, np.ndarray]) -> Found:
     rows, metrics, curves = [], {}, {}
     for name, lengths in fit.items():
-        times = {method: [] for method in ENGINE}
+        times, ratios = {method: [] for method in ENGINE}, []
         for length in lengths:
             of = dict(zip(ENGINE, values[f"engine, {name}, N={length}"].reshape(len(ENGINE), -1), strict=True))
             for method in ENGINE:
@@ -155,15 +160,17 @@ def _told_engine(c, fit: Mapping[str, Sequence[int]], values: Mapping[str, np.nd
             row = {"automaton": name, "N": length, "words with errors": sum(int(x[1]) for x in of.values())}
             row |= {method: f"{int(x[0]):,} calls, {_ms(times[method][-1])}" for method, x in of.items()}
             ratio = over_seeds(of[CHAIN][2:] / of["tree"][2:], "times", "chain of thought / tree", "rounds")
-            rows.append(row | {f"{CHAIN} / tree, time": f"{float(np.median(of[CHAIN][2:] / of['tree'][2:])):.3g}"})
+            ratios.append(float(np.median(of[CHAIN][2:] / of["tree"][2:])))
+            rows.append(row | {f"{CHAIN} / tree, time": f"{ratios[-1]:.3g}"})
         if not lengths:
             continue
         metrics[f"{name}, N={length}: time of the chain of thought, in that of the tree"] = ratio
+        panel = f"Time of the {CHAIN}, in that of the tree"
+        curves[f"{CHAIN} / tree, {name}"] = Curve(lengths, ratios, None, "times", panel, "N", log=True)
         for method in ENGINE if name == next(iter(fit)) else ():
-            panel = f"Time to an exact answer, {name}"
-            curves[f"{method}, {name}"] = Curve(
-                log2(lengths), np.log2(times[method]).tolist(), None, "log2 of ms a batch", panel, "log2 N"
-            )
+            if method != CHAIN:
+                panel = f"Time to an exact answer, {name}, {CHAIN} left out"
+                curves[f"{method}, {name}"] = Curve(lengths, times[method], None, "ms a batch", panel, "N", log=True)
     title = f"on the engine, {c.words} words at once, median of {c.rounds}"
     left_out = [f"{name}, N={n}" for name, lengths in fit.items() for n in c.lengths if n not in lengths]
     facts = {"too large for the engine": "; ".join(left_out)} if left_out else {}

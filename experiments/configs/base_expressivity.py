@@ -18,7 +18,7 @@ def expressivity() -> ConfigDict:
                 words=20,  # of each length
                 engine=dict(lengths=(64, 256, 1024, 4096), words=4, rounds=5),  # of timing
                 weights=dict(  # of the transformer that is written down
-                    lengths=(2, 3, 7, 16, 33, 64, 128), words=10, dtypes=("float32", "bfloat16"),
+                    lengths=(2, 3, 7, 16, 33, 64, 128, 256, 1024), words=10, dtypes=("float32", "bfloat16"),
                     most=120,  # elements: the layer has their square of hidden units
                     sweep=dict(length=64, words=20, scales=(0.2, 0.5, 1.0, 1.5, 2.0)),
                 ),

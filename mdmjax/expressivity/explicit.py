@@ -47,14 +47,14 @@ SCALES = {"safe": safe_scale, "sharp": sharp_scale}
 
 
 def off_target(circuit: Circuit, scale: float) -> float:
-    """The bound on eps, the mass that a head has off its target: the lesser of (cells - 1) e^{-2c} and
+    """The bound on eps, the mass that a head has off its target: the least of 1, (cells - 1) e^{-2c} and
 
         (1 + e^{-2c})^bits - 1.
 
     In exact arithmetic.
     """
     miss = math.exp(-2 * scale)
-    return min((circuit.length - 1) * miss, math.expm1(code_bits(circuit) * math.log1p(miss)))
+    return min(1.0, (circuit.length - 1) * miss, math.expm1(code_bits(circuit) * math.log1p(miss)))
 
 
 @jax.tree_util.register_dataclass
