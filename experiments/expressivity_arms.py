@@ -88,7 +88,7 @@ class Arm:
             circuit.vocab, circuit.length, c.width, c.depth, c.heads, ff=c.ff, places=True, causal=causal,
             loops=circuit.steps if self.kind in LOOPED else 1,
             exits=tuple(np.maximum(circuit.step, 1).tolist()) if self.kind == "looped" else None,
-            rope_base=1e12,  # turns one pair of a head alone
+            rope_base=None,  # else the network is told how far apart cells are in a row, which goes with N
         )  # fmt: skip
         model = PlacedModel(networks.transformer(network), codes(circuit, numbers, bits, causal))
         if self.kind == "log_steps":

@@ -49,7 +49,7 @@ def tree_numbers(circuit: Circuit, parts: int) -> Int[np.ndarray, "P L"]:
 def chain_numbers(circuit: Circuit, parts: int, most: int) -> Int[np.ndarray, "P L"]:
     """Symbol i is 2 i + 2 and the state behind it 2 i + 3, i from P starts that are evenly spaced up to most - N."""
     count = circuit.inputs
-    i = np.concatenate([np.arange(count), np.arange(count), [-1]])
+    i = np.concatenate([np.arange(count), [-1], np.arange(count)])
     state = np.arange(circuit.length) >= count
     return np.stack([2 * (i + p * (most - count) // max(parts - 1, 1)) + 2 + state for p in range(parts)])
 

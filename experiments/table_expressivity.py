@@ -1,4 +1,4 @@
-"""The tables of README.md of expressivity: which rows of the report of constructions, and which columns."""
+"""The tables of README.md of expressivity: which rows of the reports, and which columns."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,6 +11,12 @@ CHAIN = "chain of thought"
 def _rows(rows: str, shown: Sequence[str | tuple[str, str]], **where: Callable) -> Table:
     """Rows of the study of constructions."""
     return rows_of("expressivity/constructions", rows, shown, **where)
+
+
+def _by_length(task: str, lengths: Sequence[int]) -> Table:
+    """How a trained model's right answers go with the length of the words."""
+    shown = ["arm", *(f"N={n}" for n in lengths)]
+    return rows_of("expressivity/trained", f"{task}, answers right by length", shown)
 
 
 EXPRESSIVITY = {
@@ -58,4 +64,15 @@ EXPRESSIVITY = {
         ["N", "T", "CoT = pCoT: steps", "symbols", "in MDM: cells", "in pCoT: symbols", "in CoT: at most"],
         where=lambda row: row["layers"] == 1,
     ),
+    "expressivity_trained": rows_of(
+        "expressivity/trained",
+        "trained models",
+        [
+            "task", "N", "arm", "parameters", "calls", "answers right, %", "worst seed, %", "cells right, %",
+            "seeds at 99 %", "steps to it", "seconds to it", "seconds in all",
+        ],
+    ),
+    "expressivity_parity": _by_length("parity", (16, 32, 48, 64, 128)),
+    "expressivity_s3": _by_length("s3", (8, 16, 24, 32, 64)),
+    "expressivity_a5": _by_length("a5", (4, 8, 12, 16, 32)),
 }  # fmt: skip

@@ -10,7 +10,7 @@ def trained() -> dict[str, Any]:
     # only the automaton's. ff: hidden width of SwiGLU. muon: learning rate of the blocks' kernels; 0: AdamW.
     parity = dict(
         length=64, mix=(4, 8, 16, 32, 64), parts=True, lengths=(16, 32, 48, 64, 128), every=False, width=32, depth=1,
-        heads=2, ff=64, batch=8, steps=4000, learning_rate=3e-3, muon=0.0,
+        heads=2, ff=64, batch=16, steps=2400, learning_rate=3e-3, muon=0.02,
     )  # fmt: skip
     return dict(
         seeds=5,  # runs of each arm, as one program
@@ -19,7 +19,7 @@ def trained() -> dict[str, Any]:
         target=0.99,  # share of right answers, to which steps and seconds are counted
         keep=False,  # checkpoints of arms that are done
         parity=parity,
-        s3=parity | dict(length=32, mix=(4, 8, 16, 32), lengths=(8, 16, 24, 32, 64), batch=16, steps=2400, muon=0.02),
+        s3=parity | dict(length=32, mix=(4, 8, 16, 32), lengths=(8, 16, 24, 32, 64), steps=3000),
         a5=parity
         | dict(
             length=16,
@@ -29,8 +29,7 @@ def trained() -> dict[str, Any]:
             width=64,
             ff=256,
             batch=32,
-            steps=5000,
-            muon=0.02,
+            steps=3600,
         ),
         train=dict(
             # Each word has shares of symbols of its own, some words few symbols. 0: all are alike likely, and then no

@@ -14,10 +14,10 @@ def get_config(name: str = ""):
     config = expressivity()
     config.study = "trained"
     quick = dict(
-        trained__seeds=2, trained__tasks=("parity",), trained__parity__length=4, trained__parity__lengths=(4, 8),
-        trained__parity__width=16, trained__parity__steps=400, trained__parity__mix=(4,), trained__parity__parts=False,
+        trained__seeds=2, trained__tasks=("parity",), trained__parity__length=4, trained__parity__lengths=(4,),
+        trained__parity__width=16, trained__parity__steps=240, trained__parity__mix=(4,), trained__parity__parts=False,
         trained__parity__batch=32, trained__parity__learning_rate=1e-2, trained__train__warmup=20,
-        trained__train__evaluate_every=100, trained__evaluate__rows=64, trained__evaluate__watched=64,
+        trained__train__evaluate_every=60, trained__evaluate__rows=64, trained__evaluate__watched=64,
         trained__evaluate__chain=1,
     )  # fmt: skip
     return variant(config, name, **quick)

@@ -4,6 +4,7 @@ A canvas has the N input cells, then P output cells, then, where a computation n
 
     [ w_0 .. w_{N-1} | c_0 .. c_{P-1} | constant ]
 
+or before the output cells, of a chain of thought.
 Output cell c becomes op[token(left c), token(right c)]. A `Circuit` writes each cell once, when both are known;
 `Stages` writes cells again, so that it has to know the number of the step. Both run on integers here (`evaluate`), and
 on the sampling engine (`mdmjax.expressivity.decoding`).
@@ -53,7 +54,8 @@ class Circuit:
     ids: Int[np.ndarray, "L"]
     readout: Int[np.ndarray, "R"]
     readout_right: Int[np.ndarray, "R"] | None = None
-    constant: int | None = None  # the token of the last cell; None: there is no such cell
+    constant: int | None = None  # the token of a cell that is given too; None: there is no such cell
+    constant_at: int = -1
 
     @property
     def vocab(self) -> int:
@@ -98,6 +100,7 @@ class Stages:
     readout: Int[np.ndarray, "R"]
     readout_right: None = None
     constant: int | None = None
+    constant_at: int = -1
 
     @property
     def vocab(self) -> int:
@@ -154,7 +157,7 @@ def canvas(circuit: Circuit | Stages, words: Int[np.ndarray, "B N"]) -> Int[np.n
     tokens = np.full((len(words), circuit.length), circuit.vocab, np.int32)
     tokens[:, : circuit.inputs] = circuit.symbols[words]
     if circuit.constant is not None:
-        tokens[:, -1] = circuit.constant
+        tokens[:, circuit.constant_at] = circuit.constant
     return tokens
 
 

@@ -25,7 +25,8 @@ from mdmjax.expressivity.trees import check_length, heap_levels, tree
 def chain_of_thought(task: MonoidTask, length: int) -> Circuit:
     """q_i = delta(q_{i-1}, w_i), one state after the other: N steps and N cells.
 
-    Tokens 0..Q-1 are states, Q..Q+S-1 symbols; the constant is the start state. ValueError for N < 1.
+    Tokens 0..Q-1 are states, Q..Q+S-1 symbols; the constant is the start state, which stands between the word and the
+    states, so that a causal network has each state before it says the next. ValueError for N < 1.
     """
     check_length(length)
     automaton = task.automaton
@@ -34,11 +35,13 @@ def chain_of_thought(task: MonoidTask, length: int) -> Circuit:
     op[:states, states:] = automaton.delta.T
     positions = np.arange(2 * length + 1)
     left, right, step = positions.copy(), positions.copy(), np.zeros(2 * length + 1, np.int64)
-    cells = length + np.arange(length)
-    left[cells], right[cells] = np.append(2 * length, cells[:-1]), np.arange(length)
+    cells = length + 1 + np.arange(length)
+    left[cells], right[cells] = cells - 1, np.arange(length)
     step[cells] = 1 + np.arange(length)
     tokens = states + np.arange(symbols)
-    return Circuit(op, tokens, length, left, right, step, positions, cells, constant=automaton.start)
+    return Circuit(
+        op, tokens, length, left, right, step, positions, cells, constant=automaton.start, constant_at=length
+    )
 
 
 def hillis_steele(task: MonoidTask, length: int, copied: bool = False) -> Stages:

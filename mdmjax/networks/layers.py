@@ -43,9 +43,10 @@ class RMSNorm(nnx.Module):
         return (y * jnp.expand_dims(self.scale[...], range(x.ndim - 1))).astype(x.dtype)
 
 
-def rotary_table(length: int, size: int, base: float) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin of position * base^(-2i/d), each [L, d/2], i < d/2."""
-    angles = np.arange(length)[:, None] * base ** (-np.arange(0, size, 2) / size)
+def rotary_table(length: int, size: int, base: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of position * base^(-2i/d), each [L, d/2], i < d/2; of 0 without a base."""
+    frequency = np.zeros(size // 2) if base is None else base ** (-np.arange(0, size, 2) / size)
+    angles = np.arange(length)[:, None] * frequency
     return np.cos(angles), np.sin(angles)
 
 

@@ -39,7 +39,7 @@ class TransformerConfig:
     exits: tuple[int, ...] | None = None  # of each position, the loop 1..loops after which it is read; None: the last
     scan: bool = False  # one traced block over stacked parameters, for depth 24 and more
     remat: bool = False  # recompute each block in the backward pass instead of keeping what is inside
-    rope_base: float = 10_000.0
+    rope_base: float | None = 10_000.0  # None: nothing is turned, and only `places` tell positions apart
     # Applied to the residual stream [B, L, D] before and after each block, to the features, to what the readout is
     # given and to the logits: over a mesh, a sharding constraint that keeps rows where they are. Without it XLA may
     # gather the activations of the whole batch rather than one layer's sharded parameters.

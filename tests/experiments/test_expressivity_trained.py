@@ -80,8 +80,12 @@ def test_codes_are_the_bits():
     np.testing.assert_array_equal(own, numbers)
     np.testing.assert_array_equal(left, numbers[:, circuit.left])
     np.testing.assert_array_equal(right, numbers[:, circuit.right])
-    causal = read(np.split(codes(circuit, numbers, bits, True), 3, -1)[0])
+    chain = expressivity.chain_of_thought(task("s3"), 5)
+    numbers = chain_numbers(chain, 3, 10)
+    causal = read(np.split(codes(chain, numbers, bits, True), 3, -1)[0])
     assert (causal[:, 0] == 0).all() and (causal[:, 1:] == numbers[:, :-1]).all()
+    # the cell before a state holds the state before it, or the start
+    np.testing.assert_array_equal(causal[:, 6:], numbers[:, chain.left[6:]])
 
 
 @pytest.mark.parametrize("name", ["s3", "a5"])
