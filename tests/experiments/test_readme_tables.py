@@ -136,7 +136,10 @@ def test_kept_weights_and_conversions_are_what_the_readme_says_of_them():
     facts = kept("expressivity/constructions")["facts"]
     of = lambda start: next(rows for name, rows in facts.items() if name.startswith(start))
     pair = lambda cell: [float(x) for x in cell.split(" / ")]
-    assert {row["automaton"] for row in of("weights")} == {"parity", "s3", "a5"}
+    longest = {
+        name: max(row["N"] for row in of("weights") if row["automaton"] == name) for name in ("parity", "s3", "a5")
+    }
+    assert longest == {"parity": 1024, "s3": 1024, "a5": 256}
     for row in of("weights"):
         for dtype in ("float32", "bfloat16"):
             assert row[f"{dtype}: errors"] == "0 of 10"
@@ -147,7 +150,7 @@ def test_kept_weights_and_conversions_are_what_the_readme_says_of_them():
         wrong = {row[name] for name in ("parity", "s3", "a5")}
         assert row["c"] > 0.5 or wrong == {"20 of 20"}
         assert row["c"] < 1.5 or wrong == {"0 of 20"}
-        assert (float(row["margin at least"]) > 0) == (row["c"] >= 2)
+        assert (row["margin at least"] != "–") == (row["c"] >= 2)
 
     runs = {row["conversion"]: row for row in of("conversions")}
     assert all(row["equal"] == "30 of 30" and row["as accounted"] == "yes" for row in runs.values())
