@@ -208,4 +208,6 @@ def arms_of(config: ConfigDict, task: str, kinds: Sequence[str]) -> list[Arm]:
     own = c[task]
     c.train.update({name: own[name] for name in ("steps", "learning_rate", "muon")})
     c.task = own
-    return [Arm(c, task, kind) for kind in kinds]
+    alone = ConfigDict(c.to_dict())
+    alone.train.muon = 0.0
+    return [Arm(alone if kind in c.adamw else c, task, kind) for kind in kinds]

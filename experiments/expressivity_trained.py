@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import build, cli, studies
-from experiments.expressivity_arms import TASKS, Arm, arms_of
+from experiments.expressivity_arms import ARMS, TASKS, Arm, arms_of
 from experiments.found import Found
 from experiments.results import over_seeds, shown
 from mdmjax.base import Estimate
@@ -19,7 +19,8 @@ MOST = 1024  # symbols: attention sees twice as many cells, for every word of a 
 LEGEND = (
     "An answer is the product of the whole word; cells are all products that an arm writes, of segments (trees) or of "
     "prefixes (chain_of_thought). In test words all symbols are alike likely. Calls of looped are passes through its "
-    "blocks. All arms of a task have the same width, depth, heads and positional inputs, and as many words a step. "
+    "blocks. All arms of a task have the same width, depth, heads and positional inputs, and as many words a step; "
+    "some are trained with Muon, some with AdamW alone, as each learns more. "
     "Seconds are of all seeds at once, on the machine of this report, evaluations included. "
     "± is a standard error over seeds."
 )
@@ -35,6 +36,8 @@ def check(config) -> None:
     _at_least_1("trained.seeds", c.seeds)
     if not c.train.uneven >= 0:
         raise ValueError(f"trained.train.uneven={c.train.uneven}: must be at least 0")
+    for arm in c.adamw:
+        build.choose(arm, "trained.adamw", dict.fromkeys(ARMS))
     for field in ("tasks", "arms"):
         names = list(c[field])
         if not names or len(set(names)) != len(names):

@@ -16,6 +16,7 @@ def trained() -> dict[str, Any]:
         seeds=5,  # runs of each arm, as one program
         tasks=("parity", "s3", "a5"),
         arms=("log_steps", "one_step", "looped", "chain_of_thought"),  # and looped_answer, which learns the root alone
+        adamw=("looped", "looped_answer", "chain_of_thought"),  # arms without Muon, with which these learn less
         target=0.99,  # share of right answers, to which steps and seconds are counted
         keep=False,  # checkpoints of arms that are done
         parity=parity,
@@ -29,7 +30,7 @@ def trained() -> dict[str, Any]:
             width=64,
             ff=256,
             batch=32,
-            steps=3600,
+            steps=5000,
         ),
         train=dict(
             # Each word has shares of symbols of its own, some words few symbols. 0: all are alike likely, and then no

@@ -233,6 +233,13 @@ def test_all_elements_as_symbols():
     np.testing.assert_array_equal(every.label, np.arange(60))
 
 
+def test_some_arms_do_without_muon():
+    c = config(s3__muon=0.5).trained
+    c.seed = 0
+    rates = {kind: arms_of(c, "s3", [kind])[0].config.train.muon for kind in ARMS}
+    assert rates == dict(log_steps=0.5, one_step=0.5, looped=0.0, looped_answer=0.0, chain_of_thought=0.0)
+
+
 def test_lengths_come_by_turns():
     batches = arm("log_steps").batches
     assert [next(batches)["tokens"].shape[2] for _ in range(3)] == [5, 9, 5]
@@ -282,6 +289,7 @@ def test_steps_to_the_target():
         (dict(train__log_every=0), "trained.train.log_every=0"),
         (dict(train__uneven=-1.0), "trained.train.uneven=-1.0"),
         (dict(seeds=0), "trained.seeds=0"),
+        (dict(adamw=("none",)), "trained.adamw='none'"),
         (dict(parity__width=15), "trained.parity: width=15"),
         (dict(parity__mix=(2, 5)), "its longest must be length=4"),
         (dict(target=0.0), "trained.target=0.0"),
