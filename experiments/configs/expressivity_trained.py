@@ -2,7 +2,9 @@
 
 python -m experiments.expressivity --config=experiments/configs/expressivity_trained.py --workdir=runs/trained
 
-To expect: twenty minutes on two cores.
+24 minutes on two cores; `:quick` 45 s. To expect: log_steps has every word of 64 bits and of S3 with each of 5 seeds,
+and 98 % of A5; a chain of thought has all of them; one step guesses, and loops learn level after level. At twice the
+length all guess, but log_steps not always.
 """
 
 from experiments.configs.base import variant

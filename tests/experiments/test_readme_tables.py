@@ -28,7 +28,7 @@ KEPT = {
     "anyprocess/text_selfcorrect": "text_selfcorrect",
     **{f"prefer/{name}": f"prefer_{name}" for name in ("arithmetic", "ablation")},
     **{f"crossbar/{name}": name for name in ("manhattan_law", "bell_weights", "digits", "diffusion_model")},
-    "expressivity/constructions": "expressivity",
+    **{"expressivity/constructions": "expressivity", "expressivity/trained": "expressivity_trained"},
     "fine_tuning/gsm8k": "sft_gsm8k",
     **{f"reinforce/{name}": f"reinforce_{name}" for name in ("arithmetic", "countdown")},
     **{"schedules/search-text": "schedules_text", "schedules/search-text-samples": "schedules_samples"},
@@ -45,6 +45,8 @@ def test_a_kept_report_is_of_its_config(folder):
     report, config = kept(folder), cli.load_config(f"experiments/configs/{KEPT[folder]}.py")
     then, now = cli.flatten(report["config"]), cli.flatten(cli.to_dict(config))
     shared = then.keys() & now.keys() - {"data.path", "data.test", "checkpoint.run"}
+    if folder.startswith("expressivity/"):  # a study reads the group of its name alone
+        shared = {key for key in shared if key.startswith(f"{report['config']['study']}.")} | {"seed"}
     assert len(shared) > 8 and {key: then[key] for key in shared} == {key: now[key] for key in shared}
     assert report["environment"]["dirty"] is False
 
@@ -130,6 +132,32 @@ def test_kept_orders_of_writing_are_what_the_readme_says_of_them():
         assert all(valid[t] == "(0)" for t in row if t < first), planner
         if first > 4:  # two standard errors of a guess
             assert all(abs(right[t] - guess) < 2 * error for t in row if t < first), planner
+
+
+def test_kept_models_of_word_problems_are_what_the_readme_says_of_them():
+    report = kept("expressivity/trained")
+    facts, seeds = report["facts"], report["config"]["trained"]["seeds"]
+    rows = {(row["task"], row["arm"]): row for row in facts["trained models"]}
+    answers = lambda task, arm: facts[f"{task}, {arm}: answers at N={rows[task, arm]['N']} by seed, %"]
+    mean = lambda cell: float(cell.split(" ± ")[0])
+    by_length = {
+        (task, row["arm"]): [mean(cell) for name, cell in row.items() if name.startswith("N=")]
+        for task in ("parity", "s3", "a5")
+        for row in facts[f"{task}, answers right by length"]
+    }
+    assert seeds == 5 and report["wall_seconds"] < 30 * 60
+    for task in ("parity", "s3"):
+        assert answers(task, "log_steps") == answers(task, "chain_of_thought") == [100.0] * 5
+    assert min(answers("a5", "chain_of_thought")) > 99 and round(np.mean(answers("a5", "log_steps"))) == 98
+    for task, chance in (("parity", 50), ("s3", 100 / 6), ("a5", 100 / 60)):
+        error = 100 * (chance / 100 * (1 - chance / 100) / 512) ** 0.5
+        assert all(abs(x - chance) < 4 * error for x in by_length[task, "one_step"])
+        twice = {arm: by_length[task, arm][-1] for arm in ("one_step", "looped", "chain_of_thought")}
+        assert all(abs(x - chance) < 8 * error for x in twice.values()), twice
+        assert 1.5 < mean(rows[task, "looped"]["seconds in all"]) / mean(rows[task, "log_steps"]["seconds in all"]) < 4
+    assert sum(x > 99 for x in answers("parity", "looped")) == 2 and max(answers("s3", "looped")) < 25
+    assert [round(by_length[task, "log_steps"][-1]) for task in ("s3", "a5")] == [63, 55]
+    assert abs(by_length["parity", "log_steps"][-1] - 50) < 3
 
 
 def test_kept_weights_and_conversions_are_what_the_readme_says_of_them():
