@@ -161,4 +161,4 @@ def curve(x: Sequence[float], right: Sequence[Sequence[float]], panel: str, xlab
     """Means over seeds of shares [x, seeds], in %."""
     found = [over_seeds([100 * v for v in values], "%") for values in right]
     errors = [e.standard_error for e in found]
-    return Curve(x, [e.mean for e in found], errors if np.isfinite(errors).all() else None, "%", panel, xlabel)
+    return Curve(x, [e.mean for e in found], errors if np.isfinite(errors).all() else None, "% of words", panel, xlabel)
