@@ -48,8 +48,7 @@ def check_optimizer(c: ConfigDict) -> None:
 def check_positive(config: ConfigDict, names: Sequence[str]) -> None:
     """ValueError that names the first of these fields, such as train.steps, that is less than 1."""
     for name in names:
-        group, _, field = name.rpartition(".")
-        if (value := (config[group] if group else config)[field]) < 1:
+        if (value := functools.reduce(lambda group, field: group[field], name.split("."), config)) < 1:
             raise ValueError(f"{name}={value}: must be at least 1")
 
 

@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 
 from experiments import build, cli, studies
 from experiments.expressivity_arms import ARMS, TASKS, Arm, arms_of
+from experiments.expressivity_parts import check_names
 from experiments.found import Found
 from experiments.results import over_seeds, shown
 from mdmjax.base import Estimate
 from mdmjax.reports import Curve
 
-CALLS = "calls"
 MOST = 1024  # symbols: attention sees twice as many cells, for every word of a test at once
 LEGEND = (
     "An answer is the product of the whole word; cells are all products that an arm writes, of segments (trees) or of "
@@ -29,28 +29,24 @@ LEGEND = (
 def check(config) -> None:
     """ValueError that names a field which will not do, before anything is done."""
     c = config.trained
-    for name in ("rows", "watched", "batch", "chain"):
-        _at_least_1(f"trained.evaluate.{name}", c.evaluate[name])
-    for name in ("log_every", "evaluate_every"):
-        _at_least_1(f"trained.train.{name}", c.train[name])
-    _at_least_1("trained.seeds", c.seeds)
+    counts = ("seeds", *(f"evaluate.{name}" for name in ("rows", "watched", "batch", "chain")), "train.log_every",
+              "train.evaluate_every")  # fmt: skip
+    build.check_positive(config, [f"trained.{name}" for name in counts])
     if not c.train.uneven >= 0:
         raise ValueError(f"trained.train.uneven={c.train.uneven}: must be at least 0")
     for arm in c.adamw:
         build.choose(arm, "trained.adamw", dict.fromkeys(ARMS))
     for field in ("tasks", "arms"):
-        names = list(c[field])
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"trained.{field}={tuple(names)}: at least one, each named once")
+        check_names(f"trained.{field}", c[field])
     for task in c.tasks:
-        check_task(c, build.choose(task, "trained.tasks", {task: task for task in TASKS}))
+        check_task(config, build.choose(task, "trained.tasks", {task: task for task in TASKS}))
     if not 0 < c.target <= 1:
         raise ValueError(f"trained.target={c.target}: must be in (0, 1], of answers that are right")
 
 
-def check_task(c, task: str) -> None:
+def check_task(config, task: str) -> None:
     """ValueError that names a field of a task which will not do."""
-    own, name = c[task], f"trained.{task}"
+    c, own, name = config.trained, config.trained[task], f"trained.{task}"
     for field, values in (("length", (own.length,)), ("mix", tuple(own.mix)), ("lengths", tuple(own.lengths))):
         if not values or not all(type(n) is int and 2 <= n <= MOST for n in values):
             raise ValueError(f"{name}.{field}={own[field]}: words must have 2 to {MOST} symbols")
@@ -59,8 +55,7 @@ def check_task(c, task: str) -> None:
         raise ValueError(f"{name}.lengths={tuple(lengths)}: must rise, and must have length={own.length}")
     if max(own.mix) != own.length:
         raise ValueError(f"{name}.mix={tuple(own.mix)}: its longest must be length={own.length}")
-    for field in ("batch", "width", "depth", "heads", "ff"):
-        _at_least_1(f"{name}.{field}", own[field])
+    build.check_positive(config, [f"{name}.{field}" for field in ("batch", "width", "depth", "heads", "ff")])
     if own.steps <= c.train.warmup:
         raise ValueError(f"{name}.steps={own.steps}: must be more than trained.train.warmup={c.train.warmup}")
     if not own.learning_rate > 0 or not own.muon >= 0:
@@ -71,11 +66,6 @@ def check_task(c, task: str) -> None:
         build.check_optimizer(ConfigDict({**c.train.to_dict(), "steps": own.steps, "learning_rate": 1.0}))
     except ValueError as error:
         raise ValueError(f"trained.{error}") from None
-
-
-def _at_least_1(name: str, value) -> None:
-    if value < 1:
-        raise ValueError(f"{name}={value}: must be at least 1")
 
 
 def trained(config, workdir: Path) -> Found | None:
@@ -146,7 +136,7 @@ def line(c, task: str, r: dict[str, Any]) -> dict[str, Any]:
         "N": c[task].length,
         "arm": r["arm"],
         "parameters": r["parameters"],
-        CALLS: r["calls"],
+        "calls": r["calls"],
         "answers right, %": every(own["answers"]),
         "worst seed, %": f"{100 * min(own['answers']):.4g}",
         "cells right, %": every(own["cells"]),
