@@ -72,6 +72,19 @@ def run_here(main, arguments: list[str], monkeypatch, fields=None) -> int:
         monkeypatch.undo()
 
 
+def quick(main, monkeypatch, capfd, fields=None):
+    """`run(config, workdir, *flags, **changes) -> (exit code, standard output, standard error)` in this process: the
+    quick variant of a config, with fields of it changed; `a__b=1` is --config.a.b=1."""
+
+    def run(config, workdir, *arguments, **changes):
+        capfd.readouterr()
+        changed = [f"--config.{name.replace('__', '.')}={value}" for name, value in changes.items()]
+        arguments = [f"--config=experiments/configs/{config}.py:quick", f"--workdir={workdir}", *arguments, *changed]
+        return run_here(main, arguments, monkeypatch, fields), *capfd.readouterr()
+
+    return run
+
+
 def environment() -> dict[str, str]:
     """That of a user who has one CPU device; programs are compiled with as little effort as the tests are."""
     return {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}

@@ -17,15 +17,9 @@ from mdmjax.anyprocess import Window
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """`run(workdir, of, **changes) -> (exit code, standard output, standard error)` in this process."""
-
-    def call(workdir, of, **changes):
-        capfd.readouterr()
-        flags = [f"--config.{name.replace('__', '.')}={value}" for name, value in changes.items()]
-        flags = [f"--config=experiments/configs/{of}.py:quick", f"--workdir={workdir}", *flags]
-        return programs.run_here(anyprocess.main, flags, monkeypatch, fields), *capfd.readouterr()
-
-    return call
+    """`run(workdir, of, **changes)`: see `programs.quick`."""
+    quick = programs.quick(anyprocess.main, monkeypatch, capfd, fields)
+    return lambda workdir, of, **changes: quick(of, workdir, **changes)
 
 
 def test_parity_is_learned_from_two_bits_and_right_at_any_length(run, tmp_path):

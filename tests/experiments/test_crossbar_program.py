@@ -23,14 +23,9 @@ DIGITS = ("digits", "--config.hidden=8", "--config.train.steps=200", "--config.t
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """`run(config, workdir, *flags) -> (exit code, standard output, standard error)`."""
-
-    def call(workdir, config, *flags):
-        capfd.readouterr()
-        flags = [f"--config=experiments/configs/{config}.py:quick", f"--workdir={workdir}", *flags]
-        return programs.run_here(crossbar.main, flags, monkeypatch), *capfd.readouterr()
-
-    return call
+    """`run(workdir, config, *flags)`: see `programs.quick`."""
+    quick = programs.quick(crossbar.main, monkeypatch, capfd)
+    return lambda workdir, config, *flags: quick(config, workdir, *flags)
 
 
 def read(workdir):

@@ -37,14 +37,9 @@ TINY = {
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """`run(workdir, *flags) -> (exit code, standard output, standard error)` of constructions."""
-
-    def call(workdir, *flags):
-        capfd.readouterr()
-        flags = ["--config=experiments/configs/expressivity.py:quick", f"--workdir={workdir}", *flags]
-        return programs.run_here(expressivity.main, flags, monkeypatch), *capfd.readouterr()
-
-    return call
+    """`run(workdir, *flags)` of constructions: see `programs.quick`."""
+    quick = programs.quick(expressivity.main, monkeypatch, capfd)
+    return lambda workdir, *flags: quick("expressivity", workdir, *flags)
 
 
 def flags(**changes):

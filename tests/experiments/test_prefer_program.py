@@ -16,15 +16,9 @@ from experiments.prefer_arms import Way
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """`run(workdir, **changes) -> (exit code, standard output, standard error)` in this process."""
-
-    def call(workdir, **changes):
-        capfd.readouterr()
-        flags = [f"--config.{name.replace('__', '.')}={value}" for name, value in changes.items()]
-        flags = ["--config=experiments/configs/prefer_arithmetic.py:quick", f"--workdir={workdir}", *flags]
-        return programs.run_here(prefer.main, flags, monkeypatch, fields), *capfd.readouterr()
-
-    return call
+    """`run(workdir, **changes)`: see `programs.quick`."""
+    quick = programs.quick(prefer.main, monkeypatch, capfd, fields)
+    return lambda workdir, **changes: quick("prefer_arithmetic", workdir, **changes)
 
 
 TWO = dict(arms="('2x1','2x1+apart')", train__steps=4, train__evaluate_every=2, start__steps=6)

@@ -13,15 +13,9 @@ from experiments.configs.base_reinforce import reinforce as fields
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """`run(workdir, **changes) -> (exit code, standard output, standard error)` in this process."""
-
-    def call(workdir, config="arithmetic", **changes):
-        capfd.readouterr()
-        flags = [f"--config.{name.replace('__', '.')}={value}" for name, value in changes.items()]
-        flags = [f"--config=experiments/configs/reinforce_{config}.py:quick", f"--workdir={workdir}", *flags]
-        return programs.run_here(reinforce.main, flags, monkeypatch, fields), *capfd.readouterr()
-
-    return call
+    """`run(workdir, config, **changes)`: see `programs.quick`."""
+    quick = programs.quick(reinforce.main, monkeypatch, capfd, fields)
+    return lambda workdir, config="arithmetic", **changes: quick(f"reinforce_{config}", workdir, **changes)
 
 
 def report(folder):

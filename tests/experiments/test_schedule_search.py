@@ -13,14 +13,8 @@ from experiments.search import Cells, halve, rows_needed
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """`run(config, workdir, *flags) -> (exit code, standard output, standard error)`."""
-
-    def call(config, workdir, *flags):
-        capfd.readouterr()
-        flags = [f"--config=experiments/configs/{config}.py:quick", f"--workdir={workdir}", *flags]
-        return programs.run_here(schedules.main, flags, monkeypatch), *capfd.readouterr()
-
-    return call
+    """`run(config, workdir, *flags)`: see `programs.quick`."""
+    return programs.quick(schedules.main, monkeypatch, capfd)
 
 
 def read(workdir):
